@@ -1,0 +1,58 @@
+# Everything a newcomer needs, and nothing to install by hand but Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+
+.PHONY: help run install test test-long check bench lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+run: $(VENV)/run.stamp ## Install what is missing and serve on the embedded database
+	@$(BIN)/experiment-engine serve
+
+install: $(VENV)/run.stamp ## Make .venv with the engine in it
+
+test: $(VENV)/test.stamp ## Run all tests that gate a change
+	@$(BIN)/python -m pytest -m "not long" $(TESTS)
+
+test-long: $(VENV)/test.stamp ## Run the long suites too
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/test.stamp ## Format, lint, types, import contracts, unit and contract tests
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --verbose >$(VENV)/imports.log 2>&1 || (cat $(VENV)/imports.log; exit 1)
+	@$(BIN)/python -m pytest --quiet -m "not long" tests/unit tests/contracts tests/adapters
+
+bench: $(VENV)/test.stamp ## Measure against the baselines, side by side
+	@$(BIN)/python -m benchmarks
+
+lock: $(VENV)/test.stamp ## Resolve the dependencies anew (hashes, no addresses)
+	@for part in run test; do \
+	  group=$$( [ $$part = test ] && echo "--group test" ); \
+	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	    --no-header pyproject.toml $$group --output-file requirements/$$part.lock; done
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
+
+# pip takes the lock files: every package with the hash that was locked.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  (echo "The engine needs Python 3.11 or newer; set PYTHON=... to one." >&2; exit 1)
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the engine into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.lock $(VENV)/run.stamp
+	@echo "Installing the test tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.lock
+	@touch $@

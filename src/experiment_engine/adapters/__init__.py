@@ -1,0 +1,1 @@
+"""One folder per thing outside; they do not know each other."""

@@ -1,0 +1,1 @@
+"""Amplitude's JSON to our values; nobody else knows its words."""

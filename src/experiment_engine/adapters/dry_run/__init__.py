@@ -1,0 +1,1 @@
+"""Sending without a provider."""

@@ -1,0 +1,192 @@
+"""Statements off the hot paths: one text for every database, in SQLAlchemy Core."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, delete, func, select, update
+
+from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.domain.bandit.reward import Counts, Group
+from experiment_engine.domain.bandit.snapshot import Snapshot
+from experiment_engine.domain.bandit.statistics import Statistics
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.delivery.experiment import Mode, State
+from experiment_engine.domain.identifiers import (
+    Channel,
+    CohortName,
+    ComboKey,
+    SnapshotId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.reasons import Reason
+
+_COUNTS = [tables.combo_count.c[name] for name in Counts.__dataclass_fields__]
+
+
+@dataclass(frozen=True)
+class ColdStatements:
+    """What learning and operators read and write, in the transaction of the connection."""
+
+    core: Connection
+    erasure_key: bytes
+
+    def failures_in_a_row(self) -> Mapping[Channel, int]:
+        """Return how many calls of each channel the provider refused since it last took one."""
+        health = tables.channel_health.c
+        found = self.core.execute(select(health.channel, health.failures_in_a_row))
+        return {Channel(channel): failures for channel, failures in found}
+
+    def set_failures_in_a_row(
+        self, channel: Channel, failures: int, failing_until: Instant | None
+    ) -> None:
+        """Remember a channel's refusals, and until when it is not eligible."""
+        health = tables.channel_health
+        self.core.execute(delete(health).where(health.c.channel == channel))
+        self.core.execute(
+            health.insert().values(
+                channel=channel, failures_in_a_row=failures, failing_until=failing_until
+            )
+        )
+
+    def offers_used(self, mode: Mode, day: int) -> Mapping[str, int]:
+        """Return how many messages carried each offer on a day (days since 1970)."""
+        use = tables.offer_use.c
+        found = self.core.execute(
+            select(use.offer, use.used).where(use.mode == mode.value, use.day == day)
+        )
+        return dict(tuple(row) for row in found)
+
+    def counts(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, Counts]:
+        """Return the all-time sums of each combo, without postponed and held-out ones."""
+        count = tables.combo_count.c
+        found = self.core.execute(
+            select(count.combo_key, *_COUNTS).where(
+                count.mode == mode.value,
+                count.cohort == cohort,
+                count.hour == tables.ALL_HOURS,
+                count.counted_for == Group.COMBO.value,
+            )
+        )
+        return {ComboKey(row[0]): Counts(*row[1:]) for row in found}
+
+    def latest_snapshot(self, mode: Mode, cohort: Cohort) -> Snapshot | None:
+        """Return the snapshot in force, if it was taken over the same combos and policy."""
+        kept = tables.snapshot.c
+        row = self.core.execute(
+            select(kept.id, kept.taken_at, kept.statistics, kept.combos)
+            .where(kept.mode == mode.value, kept.cohort == cohort.name)
+            .order_by(kept.taken_at.desc(), kept.id.desc())
+            .limit(1)
+        ).first()
+        if row is None or row.combos != rows.combos_digest(cohort):
+            return None
+        statistics = Statistics.none(len(cohort.space))
+        for place, (trials, successes) in msgspec.json.decode(row.statistics).items():
+            statistics.trials[int(place)] = trials
+            statistics.successes[int(place)] = successes
+        return Snapshot(SnapshotId(row.id), Instant(row.taken_at), statistics)
+
+    def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
+        """Keep a snapshot, and once the combos whose places it counts by."""
+        digest = rows.combos_digest(cohort)
+        space = tables.combo_space
+        if (
+            self.core.execute(select(space.c.digest).where(space.c.digest == digest)).first()
+            is None
+        ):
+            keys = rows.to_json([combo.key for combo in cohort.space.combos])
+            self.core.execute(space.insert().values(digest=digest, keys=keys))
+        statistics = snapshot.statistics
+        known = np.flatnonzero(statistics.trials + statistics.successes)
+        self.core.execute(
+            tables.snapshot.insert().values(
+                id=snapshot.id,
+                cohort=cohort.name,
+                mode=mode.value,
+                policy=cohort.policy.name,
+                taken_at=snapshot.taken_at,
+                combos=digest,
+                statistics=rows.to_json(
+                    {
+                        str(place): [
+                            statistics.trials[place],
+                            statistics.successes[place],
+                        ]
+                        for place in known.tolist()
+                    }
+                ),
+            )
+        )
+
+    def set_paused(self, scope: str, *, paused: bool, at: Instant) -> None:
+        """Pause or resume one cohort, or EVERYTHING."""
+        pause = tables.pause
+        known = self.core.execute(select(pause.c.scope).where(pause.c.scope == scope)).first()
+        if paused and known is None:
+            self.core.execute(pause.insert().values(scope=scope, since=at))
+        if not paused:
+            self.core.execute(delete(pause).where(pause.c.scope == scope))
+
+    def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
+        """Return which combos of which mode wait to be sent."""
+        made = tables.experiment.c
+        found = self.core.execute(
+            select(made.cohort, made.combo_key, made.mode)
+            .where(made.state == State.SCHEDULED.value)
+            .distinct()
+        )
+        return [(CohortName(c), ComboKey(key), Mode(mode)) for c, key, mode in found]
+
+    def cancel_waiting(self, cohort: CohortName, combo: ComboKey, mode: Mode, reason: str) -> int:
+        """Cancel what waits for a combo; return how many."""
+        made = tables.experiment
+        done = self.core.execute(
+            update(made)
+            .where(
+                made.c.state == State.SCHEDULED.value,
+                made.c.cohort == cohort,
+                made.c.combo_key == combo,
+                made.c.mode == mode.value,
+            )
+            .values(state=State.CANCELLED.value, reason=str(reason))
+        )
+        return done.rowcount
+
+    def erase(self, user_id: UserId, at: Instant) -> None:
+        """Remove all that is personal, and remember only a keyed hash of the user id.
+
+        The experiments stay, without the person: counts and propensities are still needed.
+        """
+        hashed = rows.user_hash(user_id, self.erasure_key)
+        made, tried = tables.experiment, tables.attempt
+        mine = made.c.user_id == user_id
+        self.core.execute(
+            update(made)
+            .where(mine, made.c.state == State.SCHEDULED.value)
+            .values(state=State.CANCELLED.value, reason=Reason.ERASED.value)
+        )
+        nobody = f"erased:{hashed}"
+        self.core.execute(
+            update(tried).where(tried.c.user_id == user_id).values(user_id=nobody, answer=None)
+        )
+        self.core.execute(
+            update(made)
+            .where(mine)
+            .values(
+                user_id=nobody,
+                title="",
+                body="",
+                context="{}",
+                event_key="",
+                zone="UTC",
+            )
+        )
+        for table in (tables.event, tables.goal_reached, tables.choice, tables.counted):
+            self.core.execute(delete(table).where(table.c.user_id == user_id))
+        if not self.core.execute(
+            select(func.count()).where(tables.erased.c.user_hash == hashed)
+        ).scalar_one():
+            self.core.execute(tables.erased.insert().values(user_hash=hashed, at=at))

@@ -1,0 +1,261 @@
+"""What reports read: SQLAlchemy Core on connections that cannot write."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, Select, case, desc, func, select
+
+from experiment_engine.adapters.storage import tables
+from experiment_engine.application.report_records import (
+    AttemptRecord,
+    ComboCounts,
+    DistributionRecord,
+    EventRecord,
+    ExperimentRecord,
+    QuarantineRecord,
+)
+from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.delivery.experiment import Mode, State
+from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
+from experiment_engine.domain.moments import Instant
+
+_made = tables.experiment.c
+_RECORD = [_made[name] for name in ExperimentRecord.__dataclass_fields__]
+
+
+class StorageReader:
+    """Answers the questions of reports; each from one consistent view of the database."""
+
+    def __init__(self, readers: Engine) -> None:
+        """Read through the engine's read-only connections."""
+        self._readers = readers
+
+    def is_reachable(self) -> bool:
+        """Say whether the database answers."""
+        return bool(self._rows(select(func.count()).select_from(tables.meta)))
+
+    def experiment_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[bool, int]:
+        """Return how many experiments were decided: held out (True) and messaged (False)."""
+        count = tables.experiment_count.c
+        query = (
+            select(count.held_out, func.sum(count.experiments))
+            .where(count.mode == mode.value)
+            .group_by(count.held_out)
+        )
+        if cohort is not None:
+            query = query.where(count.cohort == cohort)
+        return {bool(held_out): int(number) for held_out, number in self._rows(query)}
+
+    def combo_counts(self, mode: Mode, cohort: CohortName | None) -> Sequence[ComboCounts]:
+        """Return the all-time sums of every combo and group."""
+        count = tables.combo_count.c
+        query = select(
+            count.cohort,
+            count.combo_key,
+            count.counted_for,
+            count.trials,
+            count.successes,
+            count.sent,
+            count.opened,
+            count.converted,
+        ).where(count.mode == mode.value, count.hour == tables.ALL_HOURS)
+        if cohort is not None:
+            query = query.where(count.cohort == cohort)
+        return [ComboCounts(*row) for row in self._rows(query)]
+
+    def experiment_counts_since(
+        self, mode: Mode, cohort: CohortName | None, since: Instant
+    ) -> Mapping[bool, int]:
+        """Return the same as `experiment_counts` for experiments decided at `since` or later."""
+        query = (
+            select(_made.held_out, func.count())
+            .where(_made.mode == mode.value, _made.decided_at >= since)
+            .group_by(_made.held_out)
+        )
+        if cohort is not None:
+            query = query.where(_made.cohort == cohort)
+        return {bool(held_out): int(number) for held_out, number in self._rows(query)}
+
+    def combo_counts_since(
+        self, mode: Mode, cohort: CohortName | None, since: Instant
+    ) -> Sequence[ComboCounts]:
+        """Return the same as `combo_counts` for experiments decided at `since` or later.
+
+        Counts from the experiments themselves, by the rule of `domain.bandit.reward`.
+        """
+        sent = case((_made.state == State.SENT.value, 1), else_=0)
+        held = case((_made.state == State.HELD_OUT.value, 1), else_=0)
+        converted = case((_made.converted_at.is_not(None), 1), else_=0)
+        before = case(
+            (
+                (_made.state == State.CANCELLED.value)
+                & (_made.reason == "converted")
+                & _made.converted_at.is_not(None),
+                1,
+            ),
+            else_=0,
+        )
+        opened = case((_made.opened_at.is_not(None), 1), else_=0)
+        group = case(
+            (_made.held_out, Group.HOLDOUT.value),
+            (_made.postponed, Group.POSTPONED.value),
+            else_=Group.COMBO.value,
+        )
+        query = (
+            select(
+                _made.cohort,
+                _made.combo_key,
+                group,
+                func.sum(sent + held + before),
+                func.sum((sent + held) * converted + before),
+                func.sum(sent),
+                func.sum(sent * opened),
+                func.sum((sent + held) * converted),
+            )
+            .where(_made.mode == mode.value, _made.decided_at >= since)
+            .group_by(_made.cohort, _made.combo_key, group)
+        )
+        if cohort is not None:
+            query = query.where(_made.cohort == cohort)
+        return [ComboCounts(*row) for row in self._rows(query)]
+
+    def state_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[tuple[str, str], int]:
+        """Return how many deliveries ended in each state and reason."""
+        query = (
+            select(_made.state, func.coalesce(_made.reason, ""), func.count())
+            .where(_made.mode == mode.value)
+            .group_by(_made.state, _made.reason)
+        )
+        if cohort is not None:
+            query = query.where(_made.cohort == cohort)
+        return {(state, reason): number for state, reason, number in self._rows(query)}
+
+    def experiment(self, experiment_id: ExperimentId) -> ExperimentRecord | None:
+        """Return one experiment as it is kept."""
+        found = self._rows(select(*_RECORD).where(_made.id == experiment_id))
+        return ExperimentRecord(*found[0]) if found else None
+
+    def attempts(self, experiment_id: ExperimentId) -> Sequence[AttemptRecord]:
+        """Return every try at the provider, oldest first."""
+        tried = tables.attempt.c
+        query = (
+            select(
+                tried.number,
+                tried.call_id,
+                tried.started_at,
+                tried.ended_at,
+                tried.verdict,
+                tried.reason,
+                tried.status,
+                tried.answer,
+            )
+            .where(tried.experiment_id == experiment_id)
+            .order_by(tried.number)
+        )
+        return [AttemptRecord(*row) for row in self._rows(query)]
+
+    def distribution(self, distribution_id: str) -> DistributionRecord | None:
+        """Return the probabilities that an experiment was drawn from."""
+        made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
+        query = (
+            select(
+                made.id,
+                made.shares,
+                made.refused,
+                kept.id,
+                kept.policy,
+                kept.taken_at,
+                space["keys"],
+            )
+            .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
+            .join(tables.combo_space, space.digest == kept.combos)
+            .where(made.id == distribution_id)
+        )
+        found = self._rows(query)
+        if not found:
+            return None
+        id_, shares, refused, snapshot_id, policy, taken_at, keys = found[0]
+        names = msgspec.json.decode(keys)
+        return DistributionRecord(
+            id=id_,
+            snapshot_id=snapshot_id,
+            policy=policy,
+            snapshot_taken_at=Instant(taken_at),
+            propensities={
+                names[place]: share
+                for share, places in msgspec.json.decode(shares)
+                for place in places
+            },
+            refused={
+                reason: [names[place] for place in places]
+                for reason, places in msgspec.json.decode(refused).items()
+            },
+        )
+
+    def users_experiments(self, user_id: UserId, limit: int) -> Sequence[ExperimentRecord]:
+        """Return a user's experiments, newest first."""
+        query = (
+            select(*_RECORD)
+            .where(_made.user_id == user_id)
+            .order_by(desc(_made.decided_at), desc(_made.id))
+            .limit(limit)
+        )
+        return [ExperimentRecord(*row) for row in self._rows(query)]
+
+    def users_events(self, user_id: UserId, limit: int) -> Sequence[EventRecord]:
+        """Return a user's events with what followed from each, newest first."""
+        kept = tables.event.c
+        query = (
+            select(
+                kept.source,
+                kept.name,
+                kept.happened_at,
+                kept.received_at,
+                kept.status,
+                kept.reason,
+                kept.experiment_id,
+            )
+            .where(kept.user_id == user_id)
+            .order_by(desc(kept.received_at), desc(kept.happened_at))
+            .limit(limit)
+        )
+        return [EventRecord(*row) for row in self._rows(query)]
+
+    def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
+        """Return a user's consents and opt-outs: channel, allowed, when, from where."""
+        said = tables.choice.c
+        query = (
+            select(said.channel, said.allowed, said.at, said.source)
+            .where(said.user_id == user_id)
+            .order_by(desc(said.at))
+        )
+        return [(c, bool(ok), Instant(at), source) for c, ok, at, source in self._rows(query)]
+
+    def quarantine(self, limit: int) -> Sequence[QuarantineRecord]:
+        """Return what was not understood, newest first."""
+        kept = tables.quarantine.c
+        query = (
+            select(kept.id, kept.source, kept.received_at, kept.reason, kept.raw)
+            .order_by(desc(kept.id))
+            .limit(limit)
+        )
+        return [QuarantineRecord(*row) for row in self._rows(query)]
+
+    def quarantine_size(self) -> int:
+        """Return how much was not understood."""
+        return int(self._rows(select(func.count()).select_from(tables.quarantine))[0][0])
+
+    def paused(self) -> Mapping[str, Instant]:
+        """Return what is paused, and since when."""
+        return {scope: Instant(since) for scope, since in self._rows(select(tables.pause))}
+
+    def failing_channels(self, now: Instant) -> Mapping[str, int]:
+        """Return the channels that are not eligible, and their refusals in a row."""
+        health = tables.channel_health.c
+        query = select(health.channel, health.failures_in_a_row).where(health.failing_until > now)
+        return dict(tuple(row) for row in self._rows(query))
+
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        with self._readers.connect() as connection:
+            return connection.execute(query).all()

@@ -1,0 +1,159 @@
+"""Between rows and the values of the domain."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
+from experiment_engine.domain.bandit.decision import Distribution
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.delivery.experiment import (
+    Decided,
+    Experiment,
+    Mode,
+    State,
+)
+from experiment_engine.domain.identifiers import CohortName, UserId
+
+Row = tuple[object, ...]
+
+_STATES = {state.value: state for state in State}
+_MODES = {mode.value: mode for mode in Mode}
+
+
+def experiment_from(row: Sequence[object]) -> Experiment:
+    """Build an experiment from a row in the order of `statements.EXPERIMENT_COLUMNS`."""
+    made = Experiment(*row)  # type: ignore[arg-type]  # the columns are the fields, in order
+    made.mode, made.state = _MODES[made.mode], _STATES[made.state]
+    made.held_out, made.manual, made.postponed = (
+        bool(made.held_out),
+        bool(made.manual),
+        bool(made.postponed),
+    )
+    return made
+
+
+def new_experiment_row(made: Experiment, decided: Decided) -> Row:
+    """Return the values of `ADD_EXPERIMENT`."""
+    return (
+        made.id,
+        made.user_id,
+        made.cohort,
+        made.combo_key,
+        made.channel,
+        made.mode.value,
+        made.held_out,
+        made.manual,
+        made.postponed,
+        made.triggered_at,
+        made.decided_at,
+        made.due_at,
+        made.expires_at,
+        made.window_ends_at,
+        made.state.value,
+        made.reason,
+        made.placed_at,
+        made.opened_at,
+        made.converted_at,
+        made.attempts,
+        made.call_id,
+        made.lease_until,
+        decided.event_key,
+        decided.zone,
+        decided.propensity,
+        decided.distribution_id,
+        decided.snapshot_id,
+        decided.seed,
+        decided.language,
+        decided.title,
+        decided.body,
+        decided.context,
+    )
+
+
+def changed_experiment_row(changed: Experiment) -> Row:
+    """Return the values of `CHANGE_EXPERIMENT`."""
+    return (
+        changed.postponed,
+        changed.due_at,
+        changed.expires_at,
+        changed.state.value,
+        changed.reason,
+        changed.placed_at,
+        changed.opened_at,
+        changed.converted_at,
+        changed.attempts,
+        changed.call_id,
+        changed.lease_until,
+        changed.id,
+        changed.user_id,
+    )
+
+
+def event_row(stored: StoredEvent) -> Row:
+    """Return the values of `ADD_EVENT`."""
+    return (
+        stored.user_id,
+        stored.key,
+        stored.source.value,
+        stored.name,
+        stored.happened_at,
+        stored.received_at,
+        stored.raw,
+        stored.status,
+        stored.reason,
+        stored.experiment_id,
+    )
+
+
+def quarantined_row(kept: Quarantined) -> Row:
+    """Return the values of `ADD_QUARANTINED`."""
+    digest = blake2b(kept.raw, digest_size=16).hexdigest()
+    return (kept.source.value, kept.received_at, kept.reason, digest, kept.raw)
+
+
+def distribution_row(cohort: CohortName, made: Distribution) -> Row:
+    """Return the values of `ADD_DISTRIBUTION`; equal probabilities are written once."""
+    shares: dict[float, list[int]] = {}
+    for place, share in zip(made.eligibility.eligible, made.propensities, strict=True):
+        shares.setdefault(share, []).append(place)
+    refused = {str(reason): places for reason, places in made.eligibility.refused.items()}
+    return (
+        made.id,
+        made.snapshot_id,
+        cohort,
+        made.eligibility.postponed,
+        to_json(list(shares.items())),
+        to_json(refused),
+    )
+
+
+def ended_attempt_row(ended: EndedAttempt) -> Row:
+    """Return the values of `END_ATTEMPT`."""
+    return (
+        ended.ended_at,
+        ended.verdict.value,
+        ended.reason,
+        ended.status,
+        ended.answer,
+        ended.experiment.id,
+        ended.experiment.user_id,
+        ended.call_id,
+    )
+
+
+def to_json(value: object) -> str:
+    """Write JSON text for a column or a list of keys."""
+    return msgspec.json.encode(value).decode()
+
+
+def user_hash(user_id: UserId, key: bytes) -> str:
+    """Return the keyed hash by which an erased user is still known."""
+    return blake2b(user_id.encode(), digest_size=16, key=key).hexdigest()
+
+
+def combos_digest(cohort: Cohort) -> str:
+    """Return what tells two combo spaces apart: the keys in their order, and the policy."""
+    described = "\n".join([cohort.policy.name, *(combo.key for combo in cohort.space.combos)])
+    return blake2b(described.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,75 @@
+"""Bringing a database to this version's schema, and refusing one that is not at it."""
+
+import secrets
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+
+from experiment_engine.adapters.storage import tables
+from experiment_engine.domain.errors import UnknownSchema
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """Bring the database to this version's schema; return the revision before and after."""
+    engine = create_engine(url)
+    try:
+        before = _revision(engine)
+        config = _config()
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        _make_secrets(engine)
+        return before, _head()
+    finally:
+        engine.dispose()
+
+
+def prepare(url: str) -> None:
+    """Make the schema in an empty database; raise UnknownSchema for any other but this one."""
+    engine = create_engine(url)
+    try:
+        revision, has_tables = (
+            _revision(engine),
+            bool(inspect(engine).get_table_names()),
+        )
+    finally:
+        engine.dispose()
+    if not has_tables:
+        migrate(url)
+    elif revision != _head():
+        raise UnknownSchema(
+            f"The database's schema is {revision or 'unknown'} and this version needs "
+            f"{_head()}: run `experiment-engine migrate` (after a backup), or start the version "
+            "that made it."
+        )
+
+
+def _make_secrets(engine: Engine) -> None:
+    with engine.begin() as connection:
+        known = set(connection.execute(tables.meta.select()).scalars())
+        for key in ("holdout_salt", "erasure_key"):
+            if key not in known:
+                connection.execute(
+                    tables.meta.insert().values(key=key, value=secrets.token_bytes(32))
+                )
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _head() -> str:
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config

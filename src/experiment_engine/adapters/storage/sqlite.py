@@ -1,0 +1,172 @@
+"""The embedded database: one process, one writing connection, everything durable at commit."""
+
+import fcntl
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import structlog
+from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.pool import StaticPool
+
+from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage.cold import ColdStatements
+from experiment_engine.adapters.storage.hot import HotStatements
+from experiment_engine.adapters.storage.schema import migrate, prepare
+from experiment_engine.domain.errors import StorageInUse, StorageUnavailable
+
+log = structlog.get_logger()
+
+_CHECKPOINT_PAGES = 4_000  # 16 MiB of log before the writer folds it into the database
+
+# Nobody but the writer may write or checkpoint: SQLite before 3.51.3 can corrupt its log when
+# two connections do so at once.
+_WRITER = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # an answer 2xx is on the disk, not only in the cache
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA cache_size = -16000",
+    f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+)
+_READER = (
+    "PRAGMA query_only = ON",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA cache_size = -8000",
+)
+
+
+@dataclass(frozen=True)
+class SqliteTransaction(HotStatements, ColdStatements):
+    """Everything one transaction can do; see the ports for what each method promises."""
+
+
+class SqliteStorage:
+    """Opens transactions on the one writing connection, one after another."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database, and make its schema if it is empty.
+
+        Raises StorageInUse, UnknownSchema or StorageUnavailable.
+        """
+        self._path = path
+        self._lock_file = _lock(path)
+        prepare(_url(path))
+        self._turn = threading.Lock()
+        self._writer = _open_writer(path)
+        self._engine = create_engine(
+            "sqlite://",
+            creator=lambda: self._writer,
+            poolclass=StaticPool,
+            isolation_level="AUTOCOMMIT",  # this class begins and ends transactions
+        )
+        self._core = self._engine.connect()
+        self.readers = open_readers(path)
+        self._erasure_key = self._meta("erasure_key")
+
+    def salt(self) -> bytes:
+        """Return the stored salt of the holdout."""
+        return self._meta("holdout_salt")
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        """Open a writing transaction; it is durable when the block is left without an error."""
+        with self._turn:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield SqliteTransaction(
+                    core=self._core,
+                    erasure_key=self._erasure_key,
+                    connection=self._writer,
+                )
+                self._writer.execute("COMMIT")
+            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+                self._give_up(error)
+                raise
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def close(self) -> None:
+        """Close every connection and let go of the lock."""
+        self.readers.dispose()
+        self._core.close()
+        self._writer.close()
+        self._lock_file.close()
+
+    def _give_up(self, error: sqlite3.DatabaseError) -> None:
+        self._roll_back()
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            return
+        log.error("database_unavailable", error=str(error), code=error.sqlite_errorname)
+        raise StorageUnavailable(
+            f"The database {self._path} cannot be written now ({error}). "
+            "Nothing was accepted; send it again."
+        ) from error
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+
+    def _meta(self, key: str) -> bytes:
+        value = self._core.execute(
+            select(tables.meta.c.value).where(tables.meta.c.key == key)
+        ).scalar_one()
+        return bytes(value)
+
+
+def migrate_file(path: Path) -> tuple[str | None, str]:
+    """Bring a database to this version's schema; return the revision before and after."""
+    lock_file = _lock(path)
+    try:
+        return migrate(_url(path))
+    finally:
+        lock_file.close()
+
+
+def _url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def open_readers(path: Path) -> Engine:
+    """Return an engine whose connections can read only."""
+    engine = create_engine(f"sqlite:///{path}", pool_size=4, max_overflow=8)
+
+    @event.listens_for(engine, "connect")
+    def _read_only(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in _READER:
+            connection.execute(pragma)
+
+    return engine
+
+
+def _open_writer(path: Path) -> sqlite3.Connection:
+    writer = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    for pragma in _WRITER:
+        writer.execute(pragma)
+    (level,) = writer.execute("PRAGMA synchronous").fetchone()
+    if level < 2:  # noqa: PLR2004 - 2 is FULL
+        raise StorageUnavailable(f"{path} does not hold synchronous=FULL; use a local disk")
+    return writer
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the database for this process; the operating system lets go when it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_file = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock_file.close()
+        raise StorageInUse(
+            f"{path} is in use by another process of the engine, and SQLite has one writing "
+            "process: stop it, or use DATABASE_URL=postgresql://... for more than one."
+        ) from None
+    return lock_file

@@ -1,0 +1,1 @@
+"""Clock, chance, logs and metrics."""

@@ -1,0 +1,57 @@
+"""Numbers for Prometheus; counted once a batch, never per event."""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from experiment_engine.application.results import Result
+from experiment_engine.domain.delivery.experiment import Experiment
+
+
+class Metrics:
+    """The engine's own registry: nothing global, so that two engines do not mix."""
+
+    def __init__(self) -> None:
+        """Register every metric."""
+        self.registry = CollectorRegistry()
+        self.events = Counter(
+            "experiment_engine_events",
+            "Events answered, by status and reason.",
+            ["status", "reason"],
+            registry=self.registry,
+        )
+        self.deliveries = Counter(
+            "experiment_engine_deliveries",
+            "Moves of deliveries, by state, channel and reason.",
+            ["state", "channel", "reason"],
+            registry=self.registry,
+        )
+        self.batch_seconds = Histogram(
+            "experiment_engine_batch_seconds",
+            "Time to take in one batch, commit included.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self.registry,
+        )
+        self.calls_in_flight = Gauge(
+            "experiment_engine_calls_in_flight",
+            "Calls at the provider under way.",
+            ["channel"],
+            registry=self.registry,
+        )
+
+    def count_results(self, results: Iterable[Result]) -> None:
+        """Count what a batch was answered."""
+        tally = Tally((result.status, result.reason or "") for result in results)
+        for (status, reason), number in tally.items():
+            self.events.labels(status, reason).inc(number)
+
+    def count_moves(self, experiments: Iterable[Experiment]) -> None:
+        """Count what became of deliveries."""
+        tally = Tally((e.state, e.channel, e.reason or "") for e in experiments)
+        for (state, channel, reason), number in tally.items():
+            self.deliveries.labels(state, channel, reason).inc(number)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,114 @@
+"""What a batch writes: collected while it is worked through, stored at its end."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from experiment_engine.domain.bandit.decision import Distribution
+from experiment_engine.domain.bandit.reward import Counts, Group, contribution, group_of
+from experiment_engine.domain.cohorts.counting import Counted
+from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
+from experiment_engine.domain.delivery.message import Verdict
+from experiment_engine.domain.events import Source
+from experiment_engine.domain.identifiers import (
+    CallId,
+    Channel,
+    CohortName,
+    ComboKey,
+    DistributionId,
+    EventName,
+    ExperimentId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant, hour_of
+
+CounterKey = tuple[Mode, CohortName, int, ComboKey, Group]  # the hour is that of the trigger
+
+
+@dataclass(slots=True)
+class StoredEvent:
+    """One event as it is kept: what came, and what followed."""
+
+    user_id: UserId
+    key: str
+    source: Source
+    name: str
+    happened_at: Instant
+    received_at: Instant
+    raw: bytes
+    status: str = "ignored"
+    reason: str | None = None
+    experiment_id: ExperimentId | None = None
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """A body, or one event of it, that was not understood."""
+
+    source: Source
+    received_at: Instant
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """What one try at the provider came to, for one message."""
+
+    experiment: Experiment
+    call_id: CallId
+    ended_at: Instant
+    verdict: Verdict
+    reason: str
+    status: int | None
+    answer: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything one batch changes; stored in one transaction."""
+
+    events: list[StoredEvent] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    decided: dict[ExperimentId, tuple[Experiment, Decided]] = field(default_factory=dict)
+    changed: dict[ExperimentId, Experiment] = field(default_factory=dict)
+    distributions: dict[DistributionId, tuple[CohortName, Distribution]] = field(
+        default_factory=dict
+    )
+    goals: set[tuple[UserId, EventName, Instant]] = field(default_factory=set)
+    choices: list[tuple[UserId, Channel, bool, Instant, Source]] = field(default_factory=list)
+    pardoned: set[UserId] = field(default_factory=set)  # erased once, and asked to hear again
+    counted: list[tuple[UserId, CohortName, Counted]] = field(default_factory=list)
+    used_up: list[tuple[UserId, CohortName, str]] = field(default_factory=list)  # by event key
+    counts: dict[CounterKey, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    experiments: Counter[tuple[Mode, CohortName, bool]] = field(default_factory=Counter)
+    offers_used: Counter[tuple[Mode, str, int]] = field(default_factory=Counter)  # by day
+    attempts_begun: list[Experiment] = field(default_factory=list)
+    attempts_ended: list[EndedAttempt] = field(default_factory=list)
+
+    def decide(self, experiment: Experiment, decided: Decided, distribution: Distribution) -> None:
+        """Add a new experiment."""
+        self.decided[experiment.id] = (experiment, decided)
+        self.distributions[distribution.id] = (experiment.cohort, distribution)
+        self.experiments[experiment.mode, experiment.cohort, experiment.held_out] += 1
+
+    def change(self, experiment: Experiment, edit: Callable[[Experiment], None]) -> None:
+        """Edit an experiment and let the counters follow."""
+        before, group_before = contribution(experiment), group_of(experiment)
+        edit(experiment)
+        self._count(experiment, group_before, Counts() - before)
+        self._count(experiment, group_of(experiment), contribution(experiment))
+        if experiment.id not in self.decided:
+            self.changed[experiment.id] = experiment
+
+    def _count(self, experiment: Experiment, group: Group, counts: Counts) -> None:
+        if counts != Counts():
+            hour = hour_of(experiment.triggered_at)
+            key = (
+                experiment.mode,
+                experiment.cohort,
+                hour,
+                experiment.combo_key,
+                group,
+            )
+            self.counts[key] += counts

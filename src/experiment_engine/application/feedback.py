@@ -1,0 +1,172 @@
+"""Opens and conversions: which experiment they belong to, and what they change (R6)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from experiment_engine.application.changes import Changes
+from experiment_engine.application.results import Result, Status, ignored
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.cohorts.user import NEVER, User
+from experiment_engine.domain.delivery.experiment import Experiment, State
+from experiment_engine.domain.events import Feedback, FeedbackKind
+from experiment_engine.domain.guardrails import Guardrails
+from experiment_engine.domain.identifiers import ExperimentId, UserId
+from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.reasons import Reason
+
+# States in which a message may be on the user's phone: feedback about it can be real.
+_OUT = frozenset({State.CLAIMED, State.SENT, State.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackTaker:
+    """Finds the experiments of feedback, one piece after another."""
+
+    guardrails: Guardrails
+    changes: Changes
+
+    def take(self, fact: Feedback, user: User, owner: UserId | None, at: Instant) -> Result:
+        """Answer feedback of a user; `owner` is whose the named experiment is, if it exists."""
+        if owner is not None and owner != user.id:
+            return ignored(Reason.MISMATCH, experiment_id=fact.experiment_id)
+        named = _named(user, fact.experiment_id) if owner is not None else None
+        unknown = fact.experiment_id is not None and named is None
+        if fact.kind is FeedbackKind.OPENED:
+            return self._opened(user, named, at, unknown=unknown)
+        return self._converted(user, named, at, unknown=unknown)
+
+    def reached(self, user: User, cohorts: Sequence[Cohort], at: Instant) -> Result:
+        """Answer that a user reached the goal of these cohorts: find what led there by user."""
+        cancelled = self._cancel_waiting(user, cohorts, at)
+        self._remember(user, cohorts, at)
+        recorded: list[ExperimentId] = []
+        duplicates: list[ExperimentId] = []
+        for cohort in cohorts:
+            experiment = user.credited(cohort.name, at, self.guardrails.mode)
+            if experiment is None or experiment.id in cancelled:
+                continue
+            (duplicates if experiment.converted_at is not None else recorded).append(experiment.id)
+            if experiment.converted_at is None:
+                self.changes.change(experiment, _set_converted(at))
+        return _answer(recorded, cancelled, duplicates, Reason.UNKNOWN_EXPERIMENT)
+
+    def _opened(
+        self, user: User, named: Experiment | None, at: Instant, *, unknown: bool
+    ) -> Result:
+        if unknown:
+            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        experiment = named or self._last_out(user, at)
+        if experiment is None:
+            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        if experiment.state not in _OUT:
+            return ignored(Reason.NOT_SENT, experiment_id=experiment.id)
+        if experiment.opened_at is not None:
+            return Result("duplicate", experiment_id=experiment.id)
+        self.changes.change(experiment, _set_opened(at))
+        return Result("recorded", experiment_id=experiment.id)
+
+    def _converted(
+        self, user: User, named: Experiment | None, at: Instant, *, unknown: bool
+    ) -> Result:
+        every = list(self.guardrails.rules.cohorts.values())
+        if named is None and not unknown:
+            return self.reached(user, every, at)
+        cohorts = every if named is None else self._same_goal(named)
+        cancelled = self._cancel_waiting(user, cohorts, at)
+        self._remember(user, cohorts, at)
+        if named is None:
+            return _answer([], cancelled, [], Reason.UNKNOWN_EXPERIMENT)
+        return self._credit(named, cancelled, at)
+
+    def _credit(self, named: Experiment, cancelled: Sequence[ExperimentId], at: Instant) -> Result:
+        if named.id in cancelled:
+            return _answer([], cancelled, [], Reason.NOT_SENT)
+        if named.converted_at is not None:
+            return _answer([], cancelled, [named.id], Reason.NOT_SENT)
+        if named.state not in _OUT and named.state is not State.HELD_OUT:
+            return _answer([], cancelled, [], Reason.NOT_SENT, named.id)
+        if not named.window_holds(at):
+            return _answer([], cancelled, [], Reason.OUTSIDE_WINDOW, named.id)
+        self.changes.change(named, _set_converted(at))
+        return _answer([named.id], cancelled, [], Reason.NOT_SENT)
+
+    def _same_goal(self, experiment: Experiment) -> list[Cohort]:
+        cohorts = self.guardrails.rules.cohorts
+        own = cohorts.get(experiment.cohort)
+        if own is None:  # its cohort has left the configuration
+            return []
+        return [cohort for cohort in cohorts.values() if cohort.goal.event == own.goal.event]
+
+    def _cancel_waiting(
+        self, user: User, cohorts: Sequence[Cohort], at: Instant
+    ) -> list[ExperimentId]:
+        cancelled = []
+        for cohort in cohorts:
+            for experiment in list(user.waiting(cohort.name)):
+                too_old = at < experiment.triggered_at - cohort.trigger.converted_quiet
+                if experiment.state is State.SCHEDULED and not too_old:
+                    self.changes.change(experiment, cancel_converted(at))
+                    cancelled.append(experiment.id)
+        return cancelled
+
+    def _remember(self, user: User, cohorts: Sequence[Cohort], at: Instant) -> None:
+        for goal in dict.fromkeys(cohort.goal.event for cohort in cohorts):
+            user.goals[goal] = max(at, user.goals.get(goal, NEVER))
+            self.changes.goals.add((user.id, goal, at))
+
+    def _last_out(self, user: User, at: Instant) -> Experiment | None:
+        out = [
+            experiment
+            for experiment in user.experiments
+            if experiment.state in _OUT
+            and experiment.mode is self.guardrails.mode
+            and experiment.window_holds(at)
+        ]
+        return max(out, key=lambda experiment: experiment.placed_at or NEVER, default=None)
+
+
+def cancel_converted(at: Instant) -> Callable[[Experiment], None]:
+    """Return the edit for a waiting experiment whose user reached the goal at `at`."""
+
+    def edit(experiment: Experiment) -> None:
+        experiment.move(State.CANCELLED, Reason.CONVERTED)
+        if experiment.window_holds(at) and experiment.converted_at is None:
+            experiment.converted_at = at
+
+    return edit
+
+
+def _set_converted(at: Instant) -> Callable[[Experiment], None]:
+    def edit(experiment: Experiment) -> None:
+        experiment.converted_at = at
+
+    return edit
+
+
+def _set_opened(at: Instant) -> Callable[[Experiment], None]:
+    def edit(experiment: Experiment) -> None:
+        experiment.opened_at = at
+
+    return edit
+
+
+def _named(user: User, experiment_id: ExperimentId | None) -> Experiment | None:
+    return next((e for e in user.experiments if e.id == experiment_id), None)
+
+
+def _answer(
+    recorded: Sequence[ExperimentId],
+    cancelled: Sequence[ExperimentId],
+    duplicates: Sequence[ExperimentId],
+    reason: Reason,
+    experiment_id: ExperimentId | None = None,
+) -> Result:
+    touched = (*recorded, *cancelled, *duplicates)
+    if not touched:
+        return ignored(reason, experiment_id=experiment_id)
+    status: Status = "recorded" if recorded else "cancelled" if cancelled else "duplicate"
+    return Result(
+        status,
+        experiment_id=touched[0],
+        experiment_ids=touched if len(touched) > 1 else (),
+    )

@@ -1,0 +1,172 @@
+"""What the use cases need from outside."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from experiment_engine.application.changes import Changes
+from experiment_engine.domain.bandit.reward import Counts
+from experiment_engine.domain.bandit.snapshot import Snapshot
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.cohorts.user import User
+from experiment_engine.domain.delivery.experiment import Due, Mode
+from experiment_engine.domain.delivery.message import Answer, Call
+from experiment_engine.domain.identifiers import (
+    CallId,
+    Channel,
+    CohortName,
+    ComboKey,
+    ExperimentId,
+    SnapshotId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant
+
+EVERYTHING = "*"  # the scope of a pause that holds for every cohort
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> Instant:
+        """Return the present, UTC."""
+
+
+class Chance(Protocol):
+    """The only source of randomness: ids and seeds."""
+
+    def experiment_id(self, at: Instant) -> ExperimentId:
+        """Return a new id that sorts by its time (UUIDv7)."""
+
+    def call_id(self) -> CallId:
+        """Return a new id for a call at a provider."""
+
+    def snapshot_id(self) -> SnapshotId:
+        """Return a new id for a snapshot."""
+
+    def seed(self) -> int:
+        """Return a number from 0 to 2**63 - 1 from which one experiment's draws follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What people and failures have switched off at the moment."""
+
+    paused: frozenset[str] = frozenset()  # cohort names, or EVERYTHING
+    failing: frozenset[Channel] = frozenset()
+    spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
+
+    def is_paused(self, cohort: CohortName) -> bool:
+        """Say whether nothing of this cohort may be decided or sent."""
+        return EVERYTHING in self.paused or cohort in self.paused
+
+
+class People(Protocol):
+    """What is known of users; part of every transaction that decides about them."""
+
+    def users(
+        self, user_ids: Sequence[UserId], since: Instant, named: Sequence[ExperimentId]
+    ) -> dict[UserId, User]:
+        """Return the users that are known, locked against every other writer.
+
+        Their experiments are those that wait, those decided since, and those named.
+        """
+
+    def switches(self, now: Instant) -> Switches:
+        """Return what is switched off, offers apart."""
+
+    def offers_used(self, mode: Mode, day: int) -> Mapping[str, int]:
+        """Return how many messages carried each offer on a day (days since 1970)."""
+
+    def store(self, changes: Changes) -> None:
+        """Write everything that a batch changed."""
+
+
+class Intake(People, Protocol):
+    """What taking in a batch reads and writes: one transaction."""
+
+    def seen(
+        self, keys: Sequence[tuple[UserId, str]]
+    ) -> dict[tuple[UserId, str], ExperimentId | None]:
+        """Return the events among these that are kept already, and what each led to."""
+
+    def owners(self, experiment_ids: Sequence[ExperimentId]) -> Mapping[ExperimentId, UserId]:
+        """Return whose the experiments are; unknown ids are left out."""
+
+
+class Outbox(People, Protocol):
+    """What claiming and recording deliveries read and write: one transaction each."""
+
+    def due(self, channel: Channel, now: Instant, limit: int, *, held_out: bool) -> list[Due]:
+        """Return deliveries whose time has come, the longest waiting first."""
+
+    def abandoned(self, now: Instant | None) -> list[tuple[UserId, ExperimentId]]:
+        """Return what is claimed by calls whose lease ended before `now`; None: by any call."""
+
+    def failures_in_a_row(self) -> Mapping[Channel, int]:
+        """Return how many calls of each channel the provider refused since it last took one."""
+
+    def set_failures_in_a_row(
+        self, channel: Channel, failures: int, failing_until: Instant | None
+    ) -> None:
+        """Remember a channel's refusals, and until when it is not eligible."""
+
+
+class Lessons(Protocol):
+    """What learning reads and writes: one small transaction."""
+
+    def counts(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, Counts]:
+        """Return the all-time sums of each combo, without postponed and held-out ones."""
+
+    def latest_snapshot(self, mode: Mode, cohort: Cohort) -> Snapshot | None:
+        """Return the snapshot in force, if it was taken over the same combos and policy."""
+
+    def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
+        """Keep a snapshot."""
+
+
+class Administration(People, Protocol):
+    """What an operator's doings read and write."""
+
+    def set_paused(self, scope: str, *, paused: bool, at: Instant) -> None:
+        """Pause or resume one cohort, or EVERYTHING."""
+
+    def erase(self, user_id: UserId, at: Instant) -> None:
+        """Remove all that is personal, and remember only a keyed hash of the user id."""
+
+    def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
+        """Return which combos of which mode wait to be sent."""
+
+    def cancel_waiting(self, cohort: CohortName, combo: ComboKey, mode: Mode, reason: str) -> int:
+        """Cancel what waits for a combo; return how many."""
+
+
+class Transaction(Intake, Outbox, Lessons, Administration, Protocol):
+    """Everything one transaction can do; each use case asks for its part only."""
+
+
+class Storage(Protocol):
+    """Opens transactions."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction; it is durable when the block is left without an error.
+
+        Raises StorageUnavailable when the database cannot be written now.
+        """
+
+    def salt(self) -> bytes:
+        """Return the stored salt of the holdout; made once, with the database."""
+
+
+class MessageSender(Protocol):
+    """Hands calls to one provider."""
+
+    async def send(self, call: Call) -> Answer:
+        """Make the call once, never raise for what the provider or the network does.
+
+        Returns within the sender's time limit. What cannot be known is UNCERTAIN.
+        """
+
+    async def close(self) -> None:
+        """Give back the connections."""

@@ -1,0 +1,355 @@
+"""Step 7 of the walk: the answers that the API, the dashboard and the command line share."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from experiment_engine.application.ports import Clock
+from experiment_engine.application.report_records import (
+    AttemptRecord,
+    ComboCounts,
+    DistributionRecord,
+    EventRecord,
+    ExperimentRecord,
+    QuarantineRecord,
+)
+from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.cohorts.combo import DIMENSIONS
+from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
+from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
+from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
+from experiment_engine.domain.measurement.interval import chances_to_be_best, wilson_interval
+from experiment_engine.domain.moments import Instant, iso
+from experiment_engine.domain.rules import Rules
+
+Answer = dict[str, Any]
+
+LISTED = 10  # combos in each list of the statistics
+_TIMELINE = 200
+
+
+class Reading(Protocol):
+    """What reports need of the database; nothing here writes."""
+
+    def is_reachable(self) -> bool:
+        """Say whether the database answers."""
+
+    def experiment_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[bool, int]:
+        """Return how many experiments were decided: held out (True) and messaged (False)."""
+
+    def experiment_counts_since(
+        self, mode: Mode, cohort: CohortName | None, since: Instant
+    ) -> Mapping[bool, int]:
+        """Return the same for experiments decided at `since` or later."""
+
+    def combo_counts(self, mode: Mode, cohort: CohortName | None) -> Sequence[ComboCounts]:
+        """Return the all-time sums of every combo and group."""
+
+    def combo_counts_since(
+        self, mode: Mode, cohort: CohortName | None, since: Instant
+    ) -> Sequence[ComboCounts]:
+        """Return the same for experiments decided at `since` or later."""
+
+    def state_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[tuple[str, str], int]:
+        """Return how many deliveries ended in each state and reason."""
+
+    def experiment(self, experiment_id: ExperimentId) -> ExperimentRecord | None:
+        """Return one experiment as it is kept."""
+
+    def attempts(self, experiment_id: ExperimentId) -> Sequence[AttemptRecord]:
+        """Return every try at the provider, oldest first."""
+
+    def distribution(self, distribution_id: str) -> DistributionRecord | None:
+        """Return the probabilities that an experiment was drawn from."""
+
+    def users_experiments(self, user_id: UserId, limit: int) -> Sequence[ExperimentRecord]:
+        """Return a user's experiments, newest first."""
+
+    def users_events(self, user_id: UserId, limit: int) -> Sequence[EventRecord]:
+        """Return a user's events with what followed from each, newest first."""
+
+    def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
+        """Return a user's consents and opt-outs: channel, allowed, when, from where."""
+
+    def quarantine(self, limit: int) -> Sequence[QuarantineRecord]:
+        """Return what was not understood, newest first."""
+
+    def quarantine_size(self) -> int:
+        """Return how much was not understood."""
+
+    def paused(self) -> Mapping[str, Instant]:
+        """Return what is paused, and since when."""
+
+    def failing_channels(self, now: Instant) -> Mapping[str, int]:
+        """Return the channels that are not eligible, and their refusals in a row."""
+
+
+@dataclass
+class Report:
+    """Questions and their answers."""
+
+    reading: Reading
+    rules: Rules
+    mode: Mode
+    clock: Clock
+    _best: dict[object, Mapping[str, float]] = field(default_factory=dict)
+
+    def statistics(self, cohort: str | None = None, since: Instant | None = None) -> Answer:
+        """Answer `/api/stats` (CONTRACT 6); raises UnknownCohort."""
+        name = self._known(cohort)
+        if since is None:
+            experiments = self.reading.experiment_counts(self.mode, name)
+            counts = self.reading.combo_counts(self.mode, name)
+        else:
+            experiments = self.reading.experiment_counts_since(self.mode, name, since)
+            counts = self.reading.combo_counts_since(self.mode, name, since)
+        messaged = [c for c in counts if c.counted_for != Group.HOLDOUT]
+        held_out = [c for c in counts if c.counted_for == Group.HOLDOUT]
+        total, converted = experiments.get(False, 0), sum(c.converted for c in messaged)
+        top, worst = self._leagues([c for c in messaged if c.counted_for == Group.COMBO])
+        return {
+            "summary": {
+                "total_experiments": total,
+                "total_opened": sum(c.opened for c in messaged),
+                "total_converted": converted,
+                "overall_cvr": f"{100 * converted / total if total else 0:.2f}%",
+                "total_sent": sum(c.sent for c in messaged),
+            },
+            "top_combinations": top,
+            "worst_combinations": worst,
+            "holdout": {
+                "experiments": experiments.get(True, 0),
+                "held_out": sum(c.trials for c in held_out),
+                "converted": sum(c.successes for c in held_out),
+            },
+            "mode": self.mode.value,
+            "paused": sorted(self.reading.paused()),
+            "quarantined": self.reading.quarantine_size(),
+            "generated_at": iso(self.clock.now()),
+        }
+
+    def outcomes(self, cohort: str | None = None) -> Answer:
+        """Answer how deliveries ended: state, reason, number."""
+        counts = self.reading.state_counts(self.mode, self._known(cohort))
+        return {
+            "outcomes": [
+                {"state": state, "reason": reason or None, "experiments": number}
+                for (state, reason), number in sorted(counts.items())
+            ]
+        }
+
+    def experiment(self, experiment_id: str) -> Answer:
+        """Answer `/api/experiments/{id}`; raises UnknownExperiment."""
+        record = self.reading.experiment(ExperimentId(experiment_id))
+        if record is None:
+            raise UnknownExperiment(f'There is no experiment "{experiment_id}".')
+        made = self.reading.distribution(record.distribution_id)
+        return {
+            **_described(record),
+            "event_key": record.event_key or None,
+            "context": msgspec.json.decode(record.context),
+            "zone": record.zone,
+            "seed": str(record.seed),  # beyond what a JSON number holds exactly elsewhere
+            "decision": None if made is None else _decision(made),
+            "attempts": [_attempt(attempt) for attempt in self.reading.attempts(_id(record))],
+        }
+
+    def user(self, user_id: str) -> Answer:
+        """Answer `/api/users/{id}`: what came, what was sent, and what was not and why."""
+        known = UserId(user_id)
+        experiments = self.reading.users_experiments(known, _TIMELINE)
+        events = self.reading.users_events(known, _TIMELINE)
+        entries = [
+            {"at": iso(e.decided_at), "type": "experiment", **_described(e)} for e in experiments
+        ] + [
+            {
+                "at": iso(event.received_at),
+                "type": "event",
+                "name": event.name,
+                "source": event.source,
+                "happened_at": iso(event.happened_at),
+                "status": event.status,
+                "reason": event.reason,
+                "experiment_id": event.experiment_id,
+            }
+            for event in events
+        ]
+        entries.sort(key=lambda entry: str(entry["at"]), reverse=True)
+        return {
+            "user_id": user_id,
+            "choices": [
+                {"channel": channel, "allowed": allowed, "at": iso(at), "source": source}
+                for channel, allowed, at, source in self.reading.users_choices(known)
+            ],
+            "timeline": entries[:_TIMELINE],
+        }
+
+    def quarantine(self, limit: int = 100) -> Answer:
+        """Answer what was not understood, byte for byte."""
+        return {
+            "total": self.reading.quarantine_size(),
+            "quarantine": [
+                {
+                    "id": kept.id,
+                    "source": kept.source,
+                    "received_at": iso(kept.received_at),
+                    "reason": kept.reason,
+                    "text": kept.raw.decode(errors="replace"),
+                    "base64": base64.b64encode(kept.raw).decode(),
+                }
+                for kept in self.reading.quarantine(limit)
+            ],
+        }
+
+    def _known(self, cohort: str | None) -> CohortName | None:
+        if cohort is not None and cohort not in self.rules.cohorts:
+            raise UnknownCohort(cohort, sorted(self.rules.cohorts))
+        return None if cohort is None else CohortName(cohort)
+
+    def _leagues(self, counts: Sequence[ComboCounts]) -> tuple[list[Answer], list[Answer]]:
+        """Return the best by the lower end of their interval, and the worst by the upper."""
+        sent = [self._ranked(c) for c in counts if c.sent > 0]
+        best = self._chances(counts)
+        for entry in sent:
+            entry["probability_best"] = best.get(f"{entry['cohort']}/{entry['combo_key']}", 0.0)
+        sent.sort(key=lambda entry: (-entry["interval"][0], entry["combo_key"]))
+        top, rest = sent[:LISTED], sent[LISTED:]
+        rest.sort(key=lambda entry: (entry["interval"][1], entry["combo_key"]))
+        return top, rest[:LISTED]
+
+    def _ranked(self, counts: ComboCounts) -> Answer:
+        interval = wilson_interval(counts.converted, counts.sent)
+        return {
+            "combo_key": counts.combo_key,
+            "sent_count": counts.sent,
+            "converted_count": counts.converted,
+            "cvr": round(100 * counts.converted / counts.sent, 2),
+            "interval": [round(100 * interval.low, 2), round(100 * interval.high, 2)],
+            "cohort": counts.cohort,
+            "opened_count": counts.opened,
+        }
+
+    def _chances(self, counts: Sequence[ComboCounts]) -> Mapping[str, float]:
+        """Return each combo's probability to be its cohort's best, once for the same counts."""
+        key = tuple((c.cohort, c.combo_key, c.trials, c.successes) for c in counts)
+        if key not in self._best:
+            self._best.clear()
+            self._best[key] = {
+                name: chance
+                for cohort in self.rules.cohorts
+                for name, chance in self._cohort_chances(cohort, counts).items()
+            }
+        return self._best[key]
+
+    def _cohort_chances(
+        self, name: CohortName, counts: Sequence[ComboCounts]
+    ) -> Mapping[str, float]:
+        cohort = self.rules.cohorts[name]
+        trials, successes = np.zeros(len(cohort.space)), np.zeros(len(cohort.space))
+        for count in counts:
+            combo = cohort.space.by_key.get(count.combo_key)  # type: ignore[call-overload]
+            if count.cohort == name and combo is not None:
+                trials[combo.index], successes[combo.index] = count.trials, count.successes
+        if not trials.any():
+            return {}
+        chances = chances_to_be_best(successes, trials, prior_weight=cohort.prior.weight)
+        return {
+            f"{name}/{combo.key}": round(float(chances[combo.index]), 4)
+            for combo in cohort.space.combos
+        }
+
+
+def decided_experiment(experiment: Experiment, decided: Decided) -> Answer:
+    """Answer `/api/trigger` (CONTRACT 6) for an experiment that was just decided."""
+    return {
+        "experiment_id": experiment.id,
+        "user_id": experiment.user_id,
+        "cohort": experiment.cohort,
+        "status": experiment.state.value,
+        "combo_key": experiment.combo_key,
+        "combo": _levels(experiment.combo_key),
+        "propensity": decided.propensity,
+        "scheduled_for": iso(experiment.due_at),
+        "message": {"title": decided.title, "body": decided.body, "language": decided.language},
+        "postponed": experiment.postponed,
+        "mode": experiment.mode.value,
+    }
+
+
+def _described(record: ExperimentRecord) -> Answer:
+    return {
+        "experiment_id": record.id,
+        "user_id": record.user_id,
+        "cohort": record.cohort,
+        "status": record.state,
+        "reason": record.reason,
+        "combo_key": record.combo_key,
+        "combo": _levels(record.combo_key),
+        "propensity": record.propensity,
+        "held_out": record.held_out,
+        "manual": record.manual,
+        "postponed": record.postponed,
+        "mode": record.mode,
+        "triggered_at": iso(record.triggered_at),
+        "decided_at": iso(record.decided_at),
+        "scheduled_for": iso(record.due_at),
+        "expires_at": iso(record.expires_at),
+        "window_ends_at": iso(record.window_ends_at),
+        "message": {"title": record.title, "body": record.body, "language": record.language},
+        "feedback": {
+            "opened_at": _iso(record.opened_at),
+            "converted_at": _iso(record.converted_at),
+            "converted_in_flight": _in_flight(record),
+        },
+        "attempt_count": record.attempts,
+    }
+
+
+def _in_flight(record: ExperimentRecord) -> bool:
+    """Say whether the goal was reached after the claim had looked, and before the message."""
+    return (
+        record.converted_at is not None
+        and record.placed_at is not None
+        and record.state in ("sent", "unknown", "claimed")
+        and record.converted_at <= record.placed_at
+    )
+
+
+def _decision(made: DistributionRecord) -> Answer:
+    return {
+        "policy": made.policy,
+        "policy_state": made.snapshot_id,
+        "policy_state_taken_at": iso(made.snapshot_taken_at),
+        "distribution_id": made.id,
+        "eligible": made.propensities,
+        "not_eligible": made.refused,
+    }
+
+
+def _attempt(attempt: AttemptRecord) -> Answer:
+    return {
+        "number": attempt.number,
+        "call_id": attempt.call_id,
+        "started_at": iso(attempt.started_at),
+        "ended_at": _iso(attempt.ended_at),
+        "outcome": attempt.verdict,
+        "reason": attempt.reason,
+        "status": attempt.status,
+        "answer": attempt.answer,
+    }
+
+
+def _levels(combo_key: str) -> Mapping[str, str]:
+    return dict(zip(DIMENSIONS, combo_key.split("|"), strict=True))
+
+
+def _iso(instant: Instant | None) -> str | None:
+    return None if instant is None else iso(instant)
+
+
+def _id(record: ExperimentRecord) -> ExperimentId:
+    return ExperimentId(record.id)

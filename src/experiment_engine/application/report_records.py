@@ -1,0 +1,108 @@
+"""Rows as reports read them: plain values, in the words of the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiment_engine.domain.moments import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ComboCounts:
+    """The sums of one combo of one group."""
+
+    cohort: str
+    combo_key: str
+    counted_for: str
+    trials: int
+    successes: int
+    sent: int
+    opened: int
+    converted: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """Everything kept of one experiment."""
+
+    id: str
+    user_id: str
+    cohort: str
+    combo_key: str
+    channel: str
+    mode: str
+    held_out: bool
+    manual: bool
+    event_key: str
+    triggered_at: Instant
+    decided_at: Instant
+    window_ends_at: Instant
+    zone: str
+    propensity: float
+    distribution_id: str
+    snapshot_id: str
+    seed: int
+    language: str
+    title: str
+    body: str
+    context: str
+    postponed: bool
+    due_at: Instant
+    expires_at: Instant
+    state: str
+    reason: str | None
+    placed_at: Instant | None
+    opened_at: Instant | None
+    converted_at: Instant | None
+    attempts: int
+    call_id: str | None
+    lease_until: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try at the provider."""
+
+    number: int
+    call_id: str
+    started_at: Instant
+    ended_at: Instant | None
+    verdict: str | None
+    reason: str | None
+    status: int | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionRecord:
+    """The probabilities an experiment was drawn from, and why other combos were not eligible."""
+
+    id: str
+    snapshot_id: str
+    policy: str
+    snapshot_taken_at: Instant
+    propensities: Mapping[str, float]
+    refused: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One event of a user, and what followed from it."""
+
+    source: str
+    name: str
+    happened_at: Instant
+    received_at: Instant
+    status: str
+    reason: str | None
+    experiment_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """What was not understood."""
+
+    id: int
+    source: str
+    received_at: Instant
+    reason: str
+    raw: bytes

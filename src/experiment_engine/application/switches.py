@@ -1,0 +1,33 @@
+"""What is switched off at the moment, offers whose budget is used up among it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from experiment_engine.application.ports import People, Switches
+from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.delivery.quiet_hours import find_zone
+from experiment_engine.domain.moments import Instant, to_datetime
+from experiment_engine.domain.rules import Rules
+
+
+def switched_off(people: People, rules: Rules, mode: Mode, now: Instant) -> Switches:
+    """Return what is switched off for decisions and claims made now."""
+    switches = people.switches(now)
+    if not rules.offers_per_day:
+        return switches
+    used = offers_used_today(people, rules, mode, now)
+    limits = rules.offers_per_day.items()
+    spent = frozenset(offer for offer, limit in limits if used.get(offer, 0) >= limit)
+    return replace(switches, spent=spent)
+
+
+def offers_used_today(people: People, rules: Rules, mode: Mode, now: Instant) -> Mapping[str, int]:
+    """Return how many messages carried each offer today, in the configured zone."""
+    return people.offers_used(mode, day_of(now, rules.timezone))
+
+
+def day_of(now: Instant, zone: str) -> int:
+    """Return the calendar day in the zone, as days since 1970: a budget's day."""
+    local = to_datetime(now).astimezone(find_zone(zone))
+    return (local.date() - to_datetime(Instant(0)).date()) // timedelta(days=1)

@@ -1,0 +1,306 @@
+"""Step 2 of the walk: a batch of facts is answered, decided and scheduled in one transaction.
+
+The batch is worked through in its order of arrival against what is known of its users, and what
+changes is stored at the end. So one batch gives exactly what its facts would give one at a time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experiment_engine.application.changes import Changes, Quarantined, StoredEvent
+from experiment_engine.application.feedback import FeedbackTaker
+from experiment_engine.application.ports import Chance, Intake, Switches
+from experiment_engine.application.results import Result, ignored, merged
+from experiment_engine.application.switches import switched_off
+from experiment_engine.application.triggers import TriggerTaker
+from experiment_engine.domain.bandit.snapshot import PolicyInForce
+from experiment_engine.domain.cohorts.user import Choice, User
+from experiment_engine.domain.delivery.experiment import Decided, Experiment, State
+from experiment_engine.domain.events import (
+    Anonymous,
+    Chosen,
+    Fact,
+    Feedback,
+    Happened,
+    Ping,
+    Requested,
+    Source,
+    Unreadable,
+)
+from experiment_engine.domain.guardrails import Guardrails
+from experiment_engine.domain.identifiers import (
+    EVERY_CHANNEL,
+    Channel,
+    CohortName,
+    ExperimentId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What stays the same from batch to batch, until the configuration or a snapshot changes."""
+
+    guardrails: Guardrails
+    chance: Chance
+    salt: bytes  # of the holdout
+    policies: Mapping[CohortName, PolicyInForce]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a batch led to: one result per fact, in order, and the experiments it decided."""
+
+    results: Sequence[Result]
+    decided: Mapping[ExperimentId, tuple[Experiment, Decided]]
+
+
+def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant) -> Taken:
+    """Answer a batch of facts and store what follows from them.
+
+    The caller opens and commits the transaction that `intake` writes to.
+    """
+    batch = _Batch.load(facts, deciding, intake, now)
+    results = [batch.take(fact) for fact in facts]
+    intake.store(batch.changes)
+    return Taken(results, batch.changes.decided)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is known of the batch's users, as the facts change it one after another."""
+
+    deciding: Deciding
+    switches: Switches
+    now: Instant
+    users: dict[UserId, User]
+    owners: Mapping[ExperimentId, UserId]  # of the experiments that feedback names
+    seen: dict[tuple[UserId, str], ExperimentId | None]
+    changes: Changes = field(default_factory=Changes)
+    triggers: TriggerTaker = field(init=False)
+    feedback: FeedbackTaker = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what works through triggers and feedback on this batch's changes."""
+        deciding = self.deciding
+        self.triggers = TriggerTaker(
+            deciding.guardrails,
+            deciding.chance,
+            deciding.salt,
+            deciding.policies,
+            self.switches,
+            self.changes,
+            self.now,
+        )
+        self.feedback = FeedbackTaker(deciding.guardrails, self.changes)
+
+    @classmethod
+    def load(
+        cls, facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant
+    ) -> "_Batch":
+        """Read everything the batch can depend on, in a fixed number of statements."""
+        named = [
+            fact.experiment_id
+            for fact in facts
+            if isinstance(fact, Feedback) and fact.experiment_id is not None
+        ]
+        owners = intake.owners(named) if named else {}
+        user_ids = dict.fromkeys([*_user_ids(facts), *owners.values()])
+        rules = deciding.guardrails.rules
+        users = intake.users(list(user_ids), Instant(now - rules.memory()), named)
+        keys = [
+            (fact.user_id if isinstance(fact, Happened) else NOBODY, fact.key)
+            for fact in facts
+            if isinstance(fact, Happened | Anonymous)
+        ]
+        switches = switched_off(intake, rules, deciding.guardrails.mode, now)
+        return cls(deciding, switches, now, users, owners, intake.seen(keys))
+
+    def take(self, fact: Fact) -> Result:  # noqa: PLR0911 - one return a kind of fact
+        """Answer one fact and collect what it changes."""
+        match fact:
+            case Happened():
+                return self._happened(fact)
+            case Requested():
+                return self._requested(fact)
+            case Feedback():
+                return self._feedback(fact)
+            case Chosen():
+                return self._chosen(fact)
+            case Anonymous():
+                return self._anonymous(fact)
+            case Unreadable():
+                return self._unreadable(fact)
+            case Ping():
+                return ignored(Reason.TEST_PING)
+
+    def _happened(self, fact: Happened) -> Result:
+        duplicate = self._duplicate(fact.user_id, fact.key)
+        if duplicate is not None:
+            return duplicate
+        user = self._user(fact.user_id)
+        at = self._time(fact.at)
+        result = ignored(Reason.ERASED) if user.erased else self._follow(fact, user, at)
+        raw = b"" if user.erased else fact.raw
+        self._keep(fact.user_id, fact.key, fact.source, fact.name, at, raw, result)
+        return result
+
+    def _follow(self, fact: Happened, user: User, at: Instant) -> Result:
+        rules = self.deciding.guardrails.rules
+        results: list[Result] = []
+        if fact.name in rules.opt_out_events:
+            results += self._choose(user, EVERY_CHANNEL, at, fact.source, allowed=False)
+        if fact.name in rules.opt_in_events:
+            results += self._choose(user, EVERY_CHANNEL, at, fact.source, allowed=True)
+        reached = [c for c in rules.cohorts.values() if c.goal.event == fact.name]
+        if reached:
+            results.append(self.feedback.reached(user, reached, at))
+        for cohort in rules.cohorts.values():
+            if cohort.trigger.event == fact.name:
+                results.append(self.triggers.triggered(cohort, user, fact, at))
+        return merged(results) if results else ignored(Reason.NO_COHORT)
+
+    def _requested(self, fact: Requested) -> Result:
+        user = self._user(fact.user_id)
+        cohort = self.deciding.guardrails.rules.cohorts[fact.cohort]
+        result = (
+            ignored(Reason.ERASED, cohort=cohort.name)
+            if user.erased
+            else self.triggers.requested(cohort, user, fact)
+        )
+        self._keep_once(fact.user_id, fact.source, "trigger", self.now, fact.raw, result)
+        return result
+
+    def _feedback(self, fact: Feedback) -> Result:
+        at = self._time(fact.at)
+        owner = self.owners.get(fact.experiment_id) if fact.experiment_id is not None else None
+        user_id = fact.user_id or owner
+        if user_id is None:
+            result = ignored(Reason.UNKNOWN_EXPERIMENT)
+            self._keep_once(NOBODY, fact.source, fact.kind, at, fact.raw, result)
+            return result
+        user = self._user(user_id)
+        if user.erased:
+            return ignored(Reason.ERASED)
+        result = self.feedback.take(fact, user, owner, at)
+        self._keep_once(user_id, fact.source, fact.kind, at, fact.raw, result)
+        return result
+
+    def _chosen(self, fact: Chosen) -> Result:
+        user = self._user(fact.user_id)
+        at = self._time(fact.at)
+        if user.erased and not fact.allowed:
+            return Result("recorded")
+        if user.erased:
+            self.changes.pardoned.add(user.id)
+            user.erased = False
+        results = self._choose(user, fact.channel, at, fact.source, allowed=fact.allowed)
+        result = merged(results)
+        name = "opted_in" if fact.allowed else "opted_out"
+        self._keep_once(fact.user_id, fact.source, name, at, fact.raw, result)
+        return result
+
+    def _choose(
+        self,
+        user: User,
+        channel: Channel,
+        at: Instant,
+        source: Source,
+        *,
+        allowed: bool,
+    ) -> list[Result]:
+        choice = user.choices.setdefault(channel, Choice())
+        if allowed:
+            choice.yes_at = max(choice.yes_at, at)
+        else:
+            choice.no_at = max(choice.no_at, at)
+        self.changes.choices.append((user.id, channel, allowed, at, source))
+        stopped = [e for e in user.waiting() if e.state is State.SCHEDULED]
+        stopped = [e for e in stopped if user.opted_out(e.channel)]
+        for experiment in stopped:
+            self.changes.change(experiment, _cancel(Reason.OPTED_OUT))
+        touched = tuple(experiment.id for experiment in stopped)
+        return [Result("recorded", experiment_ids=touched)]
+
+    def _anonymous(self, fact: Anonymous) -> Result:
+        duplicate = self._duplicate(NOBODY, fact.key)
+        if duplicate is not None:
+            return duplicate
+        result = ignored(Reason.NO_USER)
+        at = self._time(fact.at)
+        self._keep(NOBODY, fact.key, fact.source, fact.name, at, fact.raw, result)
+        return result
+
+    def _unreadable(self, fact: Unreadable) -> Result:
+        kept = Quarantined(fact.source, self.now, fact.reason, fact.raw)
+        self.changes.quarantined.append(kept)
+        return Result("quarantined", reason=fact.reason)
+
+    def _duplicate(self, user_id: UserId, key: str) -> Result | None:
+        if (user_id, key) not in self.seen:
+            return None
+        return Result("duplicate", experiment_id=self.seen[user_id, key])
+
+    def _keep(
+        self,
+        user_id: UserId,
+        key: str,
+        source: Source,
+        name: str,
+        at: Instant,
+        raw: bytes,
+        result: Result,
+    ) -> None:
+        self.seen[user_id, key] = result.experiment_id
+        self.changes.events.append(
+            StoredEvent(
+                user_id,
+                key,
+                source,
+                name,
+                at,
+                self.now,
+                raw,
+                result.status,
+                result.reason,
+                result.experiment_id,
+            )
+        )
+
+    def _keep_once(
+        self,
+        user_id: UserId,
+        source: Source,
+        name: str,
+        at: Instant,
+        raw: bytes,
+        result: Result,
+    ) -> None:
+        # Feedback has no event id; what it may count is settled by its experiment's state.
+        key = f"{source}:{self.deciding.chance.experiment_id(self.now)}"
+        self._keep(user_id, key, source, name, at, raw, result)
+
+    def _user(self, user_id: UserId) -> User:
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = User(user_id)
+        return user
+
+    def _time(self, at: Instant | None) -> Instant:
+        # A sender's clock that runs ahead must not move anything into the future (R7).
+        return self.now if at is None else min(at, self.now)
+
+
+NOBODY = UserId("")  # whose events are those that name no user
+
+
+def _user_ids(facts: Iterable[Fact]) -> Iterable[UserId]:
+    for fact in facts:
+        if isinstance(fact, Happened | Requested | Chosen | Feedback) and fact.user_id is not None:
+            yield fact.user_id
+
+
+def _cancel(reason: Reason) -> Callable[[Experiment], None]:
+    return lambda experiment: experiment.move(State.CANCELLED, reason)

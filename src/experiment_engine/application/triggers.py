@@ -1,0 +1,228 @@
+"""A trigger's way from the event to a scheduled experiment, or to the reason why there is none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from experiment_engine.application.changes import Changes
+from experiment_engine.application.ports import Chance, Switches
+from experiment_engine.application.results import Result, ignored, scheduled
+from experiment_engine.domain.bandit.decision import SPREAD, Distribution, stream
+from experiment_engine.domain.bandit.snapshot import PolicyInForce
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.cohorts.combo import Combo
+from experiment_engine.domain.cohorts.counting import Counted, events_that_start
+from experiment_engine.domain.cohorts.holdout import is_held_out
+from experiment_engine.domain.cohorts.user import User
+from experiment_engine.domain.delivery.copy import clean, placeholder_values
+from experiment_engine.domain.delivery.experiment import Decided, Experiment
+from experiment_engine.domain.delivery.quiet_hours import is_zone
+from experiment_engine.domain.events import Happened, Properties, Requested
+from experiment_engine.domain.guardrails import Eligibility, Guardrails, Situation
+from experiment_engine.domain.identifiers import CohortName
+from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.reasons import Reason
+
+# The features a contextual policy may use, and where an event carries them.
+CONTEXT = {
+    "region": "region",
+    "language": "language",
+    "plan": "plan_viewed",
+    "show": "show_name",
+}
+_CONTEXT_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What starts an experiment."""
+
+    event_key: str
+    at: Instant
+    event_properties: Properties
+    user_properties: Properties
+    manual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerTaker:
+    """Decides about triggers, one after another."""
+
+    guardrails: Guardrails
+    chance: Chance
+    salt: bytes
+    policies: Mapping[CohortName, PolicyInForce]
+    switches: Switches
+    changes: Changes
+    now: Instant
+
+    def triggered(self, cohort: Cohort, user: User, fact: Happened, at: Instant) -> Result:
+        """Answer an event that may start an experiment of the cohort."""
+        counted_at = self._count(cohort, user, Counted(fact.key, at))
+        if at < self.now - cohort.trigger.max_age:
+            return ignored(Reason.TOO_OLD, cohort=cohort.name)
+        if counted_at is None:
+            return ignored(Reason.COUNT_NOT_REACHED, cohort=cohort.name)
+        start = _Start(
+            fact.key,
+            counted_at,
+            fact.event_properties,
+            fact.user_properties,
+            manual=False,
+        )
+        return self._start(cohort, user, start)
+
+    def requested(self, cohort: Cohort, user: User, fact: Requested) -> Result:
+        """Answer a request through the API: every guardrail holds, and nobody is held out."""
+        user_properties = fact.attributes.get("user_properties")
+        start = _Start(
+            "",
+            self.now,
+            fact.attributes,
+            user_properties if isinstance(user_properties, dict) else {},
+            manual=True,
+        )
+        return self._start(cohort, user, start)
+
+    def _count(self, cohort: Cohort, user: User, event: Counted) -> Instant | None:
+        """Return the time of the event that completes the count, or None."""
+        if cohort.trigger.count == 1:
+            return event.at
+        waiting = user.counted.setdefault(cohort.name, [])
+        waiting.append(event)
+        self.changes.counted.append((user.id, cohort.name, event))
+        starting = events_that_start(cohort.trigger, waiting)
+        return starting[-1].at if starting else None
+
+    def _start(self, cohort: Cohort, user: User, start: _Start) -> Result:
+        refusal = self._refusal(cohort, user, start)
+        if refusal is not None:
+            waiting = next(user.waiting(cohort.name), None)
+            active = refusal is Reason.ALREADY_ACTIVE and waiting is not None
+            waiting_id = waiting.id if active and waiting is not None else None
+            return ignored(refusal, cohort=cohort.name, experiment_id=waiting_id)
+        situation = self._situation(start)
+        eligibility = self.guardrails.eligibility(cohort, user, situation)
+        if not eligibility.eligible:
+            return ignored(eligibility.why_none, cohort=cohort.name)
+        if cohort.trigger.count > 1 and not start.manual:
+            used = user.counted.pop(cohort.name, [])
+            self.changes.used_up += [(user.id, cohort.name, event.key) for event in used]
+        experiment = self._decide(cohort, user, start, situation, eligibility)
+        return scheduled(
+            cohort.name, experiment.id, experiment.due_at, held_out=experiment.held_out
+        )
+
+    def _refusal(self, cohort: Cohort, user: User, start: _Start) -> Reason | None:
+        if self.switches.is_paused(cohort.name):
+            return Reason.PAUSED
+        if not user.experiments and not user.goals:
+            return None
+        if next(user.waiting(cohort.name), None) is not None:
+            return Reason.ALREADY_ACTIVE
+        quiet_from = Instant(start.at - cohort.trigger.converted_quiet)
+        if user.reached(cohort.goal.event, quiet_from):
+            return Reason.CONVERTED
+        last = user.last_decided(cohort.name, self.guardrails.mode)
+        if last is not None and self.now - last < cohort.trigger.again_after:
+            return Reason.COOLDOWN
+        return None
+
+    def _situation(self, start: _Start) -> Situation:
+        rules = self.guardrails.rules
+        zone = start.event_properties.get("timezone") or start.user_properties.get("timezone")
+        known_zone = isinstance(zone, str) and is_zone(zone)
+        return Situation(
+            now=self.now,
+            triggered_at=start.at,
+            zone=str(zone) if known_zone else rules.timezone,
+            chain=rules.languages.chain(start.event_properties.get("language")),
+            values=placeholder_values(
+                tuple(rules.catalogue.placeholders.values()),
+                start.event_properties,
+                start.user_properties,
+            ),
+            failing=self.switches.failing,
+            spent=self.switches.spent,
+        )
+
+    def _decide(
+        self,
+        cohort: Cohort,
+        user: User,
+        start: _Start,
+        situation: Situation,
+        eligibility: Eligibility,
+    ) -> Experiment:
+        rules = self.guardrails.rules
+        seed = self.chance.seed()
+        distribution = self.policies[cohort.name].distribution(eligibility)
+        place, propensity = distribution.draw(seed)
+        combo = cohort.space[place]
+        due_at = self.guardrails.send_time(
+            cohort,
+            combo,
+            situation,
+            postponed=eligibility.postponed,
+            spread=stream(seed, SPREAD) if eligibility.postponed else 0.0,
+        )
+        experiment = Experiment(
+            id=self.chance.experiment_id(self.now),
+            user_id=user.id,
+            cohort=cohort.name,
+            combo_key=combo.key,
+            channel=combo.channel,
+            mode=self.guardrails.mode,
+            held_out=not start.manual and is_held_out(user.id, self.salt, rules.holdout_share),
+            manual=start.manual,
+            postponed=eligibility.postponed,
+            triggered_at=start.at,
+            decided_at=self.now,
+            due_at=due_at,
+            expires_at=Instant(due_at + rules.expires_after),
+            window_ends_at=Instant(start.at + cohort.goal.window),
+        )
+        decided = self._fixed(cohort, combo, start, situation, distribution, seed, propensity)
+        user.experiments.append(experiment)
+        self.changes.decide(experiment, decided, distribution)
+        return experiment
+
+    def _fixed(
+        self,
+        cohort: Cohort,
+        combo: Combo,
+        start: _Start,
+        situation: Situation,
+        distribution: Distribution,
+        seed: int,
+        propensity: float,
+    ) -> Decided:
+        catalogue = self.guardrails.rules.catalogue
+        text = catalogue.find(
+            cohort.name, combo.channel, combo.angle, combo.offer, situation.chain
+        )
+        if text is None:  # the guardrails let no combo through without its text
+            raise AssertionError(f"{combo.key} is eligible and has no text")
+        title, body = catalogue.render(text, situation.values)
+        return Decided(
+            event_key=start.event_key,
+            zone=situation.zone,
+            propensity=propensity,
+            distribution_id=distribution.id,
+            snapshot_id=distribution.snapshot_id,
+            seed=seed,
+            language=text.language,
+            title=title,
+            body=body,
+            context=_context(start.event_properties),
+        )
+
+
+def _context(event_properties: Properties) -> str:
+    features = {}
+    for feature, name in CONTEXT.items():
+        value = clean(event_properties.get(name))
+        if value is not None:
+            features[feature] = value[:_CONTEXT_LENGTH]
+    return msgspec.json.encode(features).decode()

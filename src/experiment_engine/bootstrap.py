@@ -1,0 +1,165 @@
+"""The only place that joins ports to adapters. Read it to see what production is made of."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experiment_engine.adapters.clevertap.sender import (
+    Account,
+    CleverTapSender,
+    base_url,
+    open_client,
+)
+from experiment_engine.adapters.dry_run.sender import DryRunSender
+from experiment_engine.adapters.storage.reading import StorageReader
+from experiment_engine.adapters.storage.sqlite import SqliteStorage
+from experiment_engine.adapters.system.chance import SystemChance
+from experiment_engine.adapters.system.clock import SystemClock
+from experiment_engine.adapters.system.logs import Journal
+from experiment_engine.adapters.system.metrics import Metrics
+from experiment_engine.application.deliver import Claimed, Delivering, claim, record, recover
+from experiment_engine.application.learn import Learning, learn
+from experiment_engine.application.log_lines import experiment_lines, move_lines
+from experiment_engine.application.manage import (
+    cancel_what_cannot_be_sent,
+    erase_user,
+    set_paused,
+)
+from experiment_engine.application.ports import Chance, Clock, MessageSender
+from experiment_engine.application.report import Report
+from experiment_engine.application.take_in import Deciding, Taken, take_in
+from experiment_engine.configuration.loading import bundled_example, load
+from experiment_engine.domain.bandit.snapshot import PolicyInForce
+from experiment_engine.domain.delivery.experiment import Experiment, Mode
+from experiment_engine.domain.delivery.message import Answer, Call
+from experiment_engine.domain.events import Fact
+from experiment_engine.domain.guardrails import Guardrails
+from experiment_engine.domain.identifiers import Channel, CohortName, UserId
+from experiment_engine.domain.rules import WHATSAPP, Rules
+from experiment_engine.settings import Settings
+
+
+@dataclass
+class Engine:
+    """The use cases on their adapters; every method is one transaction, safe on any thread."""
+
+    rules: Rules
+    mode: Mode
+    storage: SqliteStorage
+    journal: Journal
+    clock: Clock = field(default_factory=SystemClock)
+    chance: Chance = field(default_factory=SystemChance)
+    metrics: Metrics = field(default_factory=Metrics)
+    policies: dict[CohortName, PolicyInForce] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Put the values together that the use cases share."""
+        self.guardrails = Guardrails(self.rules, self.mode)
+        self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
+        self._delivering = Delivering(self.guardrails, self.chance)
+        self._learning = Learning(self.rules.cohorts, self.mode, self.chance)
+        self.report = Report(
+            StorageReader(self.storage.readers), self.rules, self.mode, self.clock
+        )
+
+    def open(self, *, paused: bool = False) -> None:
+        """Put in order what an earlier life left behind; call once, before anything else."""
+        now = self.clock.now()
+        with self.storage.transaction() as tx:
+            if paused:
+                set_paused(None, self.rules, tx, now, paused=True)
+            cancelled = cancel_what_cannot_be_sent(self.rules, self.mode, tx)
+        for reason, number in cancelled.items():
+            line = {"event": "cancelled at start", "reason": reason, "messages": number}
+            self.journal.lines([line])
+        self.recover(all_claims=True)
+        self.learn()
+
+    def take(self, facts: Sequence[Fact]) -> Taken:
+        """Take in a batch of facts."""
+        began = time.perf_counter()
+        with self.storage.transaction() as tx:
+            taken = take_in(facts, self._deciding, tx, self.clock.now())
+        self.metrics.batch_seconds.observe(time.perf_counter() - began)
+        self.metrics.count_results(taken.results)
+        self.journal.lines(experiment_lines(taken.decided))
+        return taken
+
+    def claim(self, free: Mapping[Channel, int], allowance: int) -> Claimed:
+        """Claim what may go out now."""
+        with self.storage.transaction() as tx:
+            claimed = claim(free, allowance, self._delivering, tx, self.clock.now())
+        self._tell_moves(claimed.experiments)
+        return claimed
+
+    def record(self, answers: Sequence[tuple[Call, Answer]]) -> None:
+        """Record what the provider answered."""
+        with self.storage.transaction() as tx:
+            moved = record(answers, self._delivering, tx, self.clock.now())
+        self._tell_moves(moved)
+
+    def recover(self, *, all_claims: bool) -> None:
+        """Settle what dead workers left behind."""
+        now = None if all_claims else self.clock.now()
+        with self.storage.transaction() as tx:
+            moved = recover(self._delivering, tx, now)
+        self._tell_moves(moved)
+
+    def learn(self) -> None:
+        """Refresh the policies' snapshots where the counters moved."""
+        with self.storage.transaction() as tx:
+            fresh = learn(self.policies, self._learning, tx, self.clock.now())
+        self.policies.update(fresh)
+
+    def pause(self, scope: str | None, *, paused: bool) -> None:
+        """Pause or resume one cohort, or everything."""
+        with self.storage.transaction() as tx:
+            set_paused(scope, self.rules, tx, self.clock.now(), paused=paused)
+
+    def erase(self, user_id: UserId) -> None:
+        """Forget a user."""
+        with self.storage.transaction() as tx:
+            erase_user(user_id, tx, self.clock.now())
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.storage.close()
+
+    def _tell_moves(self, experiments: Sequence[Experiment]) -> None:
+        self.metrics.count_moves(experiments)
+        dry_run = self.mode is Mode.DRY_RUN
+        self.journal.lines(move_lines(experiments, dry_run=dry_run))
+
+
+def open_engine(
+    settings: Settings,
+    journal: Journal,
+    clock: Clock | None = None,
+    chance: Chance | None = None,
+) -> Engine:
+    """Read the configuration, open the database (making its schema if it is new), and join all.
+
+    Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
+    """
+    rules = load(settings.engine_config or bundled_example())
+    mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
+    return Engine(
+        rules,
+        mode,
+        SqliteStorage(settings.database_path),
+        journal,
+        clock or SystemClock(),
+        chance or SystemChance(),
+    )
+
+
+def open_sender(settings: Settings, rules: Rules) -> MessageSender:
+    """Return CleverTap's sender, or in dry run the one that calls nobody."""
+    if not settings.is_live:
+        return DryRunSender()
+    whatsapp = rules.channels.get(WHATSAPP)
+    return CleverTapSender(
+        open_client(settings.clevertap_base_url or base_url(settings.clevertap_region)),
+        Account(settings.clevertap_account_id, settings.clevertap_passcode),
+        whatsapp_endpoint=whatsapp.endpoint if whatsapp else "externaltrigger",
+    )

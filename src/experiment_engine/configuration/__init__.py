@@ -1,0 +1,1 @@
+"""The TOML folder to frozen values."""

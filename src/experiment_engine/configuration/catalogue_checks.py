@@ -1,0 +1,61 @@
+"""What must hold for the texts, cohorts and placeholders together."""
+
+from collections.abc import Iterable
+
+from experiment_engine.configuration.copy_files import place_of
+from experiment_engine.configuration.tables import dotted, mistake, nearest
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.cohorts.combo import Combo
+from experiment_engine.domain.delivery.copy import Catalogue, Text
+
+
+def check_placeholders(catalogue: Catalogue) -> None:
+    """Refuse a placeholder that engine.toml does not declare."""
+    for key, text in catalogue.texts.items():
+        for part, template in (("title", text.title), ("body", text.body)):
+            for name in template.names:
+                if name not in catalogue.placeholders:
+                    file, path = place_of(key)
+                    guess = nearest(name, catalogue.placeholders, "Declared")
+                    raise mistake(
+                        f"{file}: {dotted((*path, part))}",
+                        f"{{{name}}} is not declared: add [placeholders.{name}] to engine.toml"
+                        f"{guess}",
+                    )
+
+
+def check_texts(catalogue: Catalogue, cohorts: Iterable[Cohort], default: str) -> None:
+    """Refuse a combo without a text, and an angle that always needs a fact (R16)."""
+    for cohort in cohorts:
+        needed: dict[str, set[str]] = {}  # angle -> what every text so far cannot do without
+        free: set[str] = set()
+        for combo in cohort.space.combos:
+            text = _text_of(combo, cohort, catalogue, default)
+            facts = {name for name in text.placeholders if _is_required(name, catalogue, default)}
+            needed.setdefault(combo.angle, set()).update(facts)
+            if not facts:
+                free.add(combo.angle)
+        for angle, facts in needed.items():
+            if angle not in free:
+                names = ", ".join(f"{{{name}}}" for name in sorted(facts))
+                raise mistake(
+                    f"engine.toml: placeholders.{min(facts)}.default",
+                    f"every text of cohort {cohort.name}, angle {angle} needs {names}:"
+                    f" give it a default, or write a text without it in copy/{default}.toml",
+                )
+
+
+def _text_of(combo: Combo, cohort: Cohort, catalogue: Catalogue, default: str) -> Text:
+    text = catalogue.find(cohort.name, combo.channel, combo.angle, combo.offer, (default,))
+    if text is None:
+        table = dotted((cohort.name, combo.channel, combo.angle, combo.offer))
+        raise mistake(
+            f"copy/{default}.toml: {table}",
+            f"cohort {cohort.name} has no text for channel {combo.channel}, angle {combo.angle},"
+            f" offer {combo.offer} in the default language: add [{table}] with title and body",
+        )
+    return text
+
+
+def _is_required(name: str, catalogue: Catalogue, language: str) -> bool:
+    return catalogue.placeholders[name].default_in(language) is None

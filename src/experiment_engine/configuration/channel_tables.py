@@ -1,0 +1,69 @@
+"""`[channels.<name>]` in engine.toml: what holds for one channel, and its campaigns."""
+
+from collections.abc import Collection, Mapping
+from typing import Literal, get_args
+
+from experiment_engine.configuration.cohort_file import CHANNELS
+from experiment_engine.configuration.engine_file import read_frequency_cap, read_quiet_hours
+from experiment_engine.configuration.kinds import CAMPAIGN, DEEP_LINK, choice, whole
+from experiment_engine.configuration.languages import require_language
+from experiment_engine.configuration.tables import Table
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.identifiers import Channel
+from experiment_engine.domain.rules import WHATSAPP, ChannelRules
+
+Consent = Literal["assumed", "required"]
+Endpoint = Literal["externaltrigger", "whatsapp"]
+
+_CONSENT: tuple[Consent, ...] = get_args(Consent)
+_ENDPOINT: tuple[Endpoint, ...] = get_args(Endpoint)
+_KEYS = ("consent", "batch", "max_in_flight", "quiet_hours", "frequency_cap", "deep_link")
+
+
+def read_channels(
+    engine: Table, cohorts: Collection[Cohort], copy: Mapping[str, Table]
+) -> Mapping[Channel, ChannelRules]:
+    """Read the rules of every channel there is; one that is left out has the usual ones."""
+    table = engine.table("channels").only(*CHANNELS)
+    return {channel: _read_channel(channel, table, cohorts, copy) for channel in CHANNELS}
+
+
+def _read_channel(
+    channel: Channel, around: Table, cohorts: Collection[Cohort], copy: Mapping[str, Table]
+) -> ChannelRules:
+    table = around.table(channel)
+    table.only(*_KEYS, *(("endpoint", "campaigns") if channel == WHATSAPP else ()))
+    usual = ChannelRules()
+    return ChannelRules(
+        consent=table.get("consent", choice(_CONSENT), usual.consent),
+        batch=table.get("batch", whole(1, 1000), usual.batch),
+        max_in_flight=table.get("max_in_flight", whole(1, 100), usual.max_in_flight),
+        quiet_hours=read_quiet_hours(table),
+        frequency_cap=read_frequency_cap(table),
+        deep_link=table.get("deep_link", DEEP_LINK, usual.deep_link),
+        endpoint=table.get("endpoint", choice(_ENDPOINT), usual.endpoint),
+        campaigns=_read_campaigns(table.table("campaigns"), channel, cohorts, copy),
+    )
+
+
+def _read_campaigns(
+    table: Table, channel: Channel, cohorts: Collection[Cohort], copy: Mapping[str, Table]
+) -> Mapping[tuple[str, str, str], str]:
+    combos = [c for cohort in cohorts for c in cohort.space.combos if c.channel == channel]
+    angles = dict.fromkeys(combo.angle for combo in combos)
+    offers = dict.fromkeys(combo.offer for combo in combos)
+    campaigns = {}
+    for key, campaign in table.each(CAMPAIGN).items():
+        parts = key.split("|")
+        if len(parts) != 3:
+            raise table.mistake(
+                key, 'does not fit: write "language|angle|offer", with * for any, such as "*|*|*"'
+            )
+        language, angle, offer = parts
+        if language != "*":
+            require_language(table, key, language, copy)
+        for level, known, what in ((angle, angles, "angle"), (offer, offers, "offer")):
+            if level not in ("*", *known):
+                raise table.unknown(key, known, f'{what} as "{level}" in any cohort')
+        campaigns[language, angle, offer] = campaign
+    return campaigns

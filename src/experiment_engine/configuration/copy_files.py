@@ -1,0 +1,80 @@
+"""`copy/<language>.toml`: the texts by cohort, channel, angle and offer."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from experiment_engine.configuration.cohort_file import CHANNELS
+from experiment_engine.configuration.kinds import ANY_TEXT, TEXT
+from experiment_engine.configuration.tables import Table
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.delivery.copy import Template, Text
+from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.identifiers import CohortName
+
+TextKey = tuple[str, str, str, str, str]  # language, cohort or "*", channel, angle, offer or "*"
+ANY = "*"
+
+
+def read_texts(
+    copy: Mapping[str, Table], cohorts: Mapping[CohortName, Cohort]
+) -> Mapping[TextKey, Text]:
+    """Read all texts of all languages."""
+    texts: dict[TextKey, Text] = {}
+    for language, root in copy.items():
+        for path, table in _walk(root, cohorts):
+            texts[language, *path] = _read_text(table, language, is_push=path[1] == "push")
+    return texts
+
+
+def place_of(key: TextKey) -> tuple[str, tuple[str, ...]]:
+    """Return the file of a text, and its path in there."""
+    language, *path = key
+    return f"copy/{language}.toml", tuple(path if path[0] != ANY else path[1:])
+
+
+def _walk(
+    root: Table, cohorts: Mapping[CohortName, Cohort]
+) -> Iterator[tuple[tuple[str, str, str, str], Table]]:
+    for name, table in root.tables():
+        if name in CHANNELS:
+            for angle, offer, text in _walk_channel(table, cohorts.values(), "any cohort"):
+                yield (ANY, name, angle, offer), text
+        elif name in cohorts:
+            for channel, own in table.only(*CHANNELS).tables():
+                cohort = cohorts[CohortName(name)]
+                for angle, offer, text in _walk_channel(own, [cohort], f'cohort "{name}"'):
+                    yield (name, channel, angle, offer), text
+        else:
+            raise root.unknown(name, (*cohorts, *CHANNELS), "cohort or channel")
+
+
+def _walk_channel(
+    table: Table, cohorts: Collection[Cohort], whose: str
+) -> Iterator[tuple[str, str, Table]]:
+    # A channel that a cohort leaves out may keep its texts, so that it can be switched off.
+    combos = [combo for cohort in cohorts for combo in cohort.space.combos]
+    angles = dict.fromkeys(combo.angle for combo in combos)
+    for angle, by_offer in table.tables():
+        if angle not in angles:
+            raise table.unknown(angle, angles, f"angle in {whose}")
+        offers = dict.fromkeys(combo.offer for combo in combos if combo.angle == angle)
+        for offer, text in by_offer.tables():
+            if offer not in (*offers, ANY):
+                raise by_offer.unknown(offer, (*offers, ANY), f"offer in {whose}")
+            yield angle, offer, text
+
+
+def _read_text(table: Table, language: str, *, is_push: bool) -> Text:
+    table.only("title", "body")
+    title = table.need("title", TEXT) if is_push else table.get("title", ANY_TEXT, "")
+    return Text(
+        language=language,
+        title=_read_template(table, "title", title),
+        body=_read_template(table, "body", table.need("body", TEXT)),
+    )
+
+
+def _read_template(table: Table, key: str, text: str) -> Template:
+    try:
+        return Template.of(text)
+    except ConfigurationError as error:
+        raise table.mistake(key, str(error)) from None

@@ -1,0 +1,161 @@
+"""What a value in a configuration file may be, and the words that say so to a person."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import time
+from math import isfinite
+from typing import Generic, TypeVar
+
+from experiment_engine.domain.delivery.copy import clean
+from experiment_engine.domain.delivery.quiet_hours import is_zone
+from experiment_engine.domain.errors import InvalidDuration
+from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Duration, parse_duration
+
+T = TypeVar("T")
+
+_LONGEST = Duration(3650 * DAY)  # ten years: anything beyond is a slip of the hand
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """How a value is read, and what to say if it is something else."""
+
+    expected: str  # completes "write ..."
+    read: Callable[[object], T | None]  # None: not of this kind
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _name(value: object) -> str | None:
+    fits = isinstance(value, str) and value.isprintable() and value == value.strip()
+    return value if fits and isinstance(value, str) and 0 < len(value) <= 200 else None
+
+
+def _part(value: object) -> str | None:
+    name = _name(value)
+    return name if name is not None and not set(name) & set("|*") else None
+
+
+def _any_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _stand_in(value: object) -> str | None:
+    return value if isinstance(value, str) and clean(value) == value else None
+
+
+def _zone(value: object) -> str | None:
+    return value if isinstance(value, str) and is_zone(value) else None
+
+
+def _time(value: object) -> time | None:
+    if isinstance(value, time):  # TOML has times of its own: start = 23:00:00
+        return value
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    return time(int(match[1]), int(match[2])) if match else None
+
+
+def _duration(value: object) -> Duration | None:
+    try:
+        duration = parse_duration(value) if isinstance(value, str) else None
+    except (InvalidDuration, OverflowError):
+        return None
+    return duration if duration is not None and duration <= _LONGEST else None
+
+
+def _span(value: object) -> Duration | None:
+    return _duration(value) or None
+
+
+def _deep_link(value: object) -> str | None:
+    if not isinstance(value, str) or not value.isprintable():
+        return None
+    return None if set("{} ") & set(value.replace("{experiment_id}", "")) else value
+
+
+def _campaign(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
+        return str(value)
+    return _name(value)
+
+
+TEXT = Kind("a text in quotes, not empty", _text)
+ANY_TEXT = Kind("a text in quotes", _any_text)
+NAME = Kind("a name in quotes, on one line", _name)
+PART = Kind("a name in quotes, without | and *", _part)
+STAND_IN = Kind(
+    "a text in quotes, on one line, without braces and outer blanks, of at most 200 characters",
+    _stand_in,
+)
+ZONE = Kind('a time zone by its IANA name, such as "Asia/Kolkata"', _zone)
+TIME = Kind('a time of day from "00:00" to "23:59", such as "23:00"', _time)
+DURATION = Kind(
+    'a number and a unit (s, min, h, d) in quotes, such as "15min", of at most 3650d', _duration
+)
+SPAN = Kind(
+    'a number above 0 and a unit (s, min, h, d) in quotes, such as "15min", of at most 3650d',
+    _span,
+)
+DEEP_LINK = Kind(
+    'a link in quotes whose only braces are {experiment_id}, such as "app://open?x={experiment_id}"',
+    _deep_link,
+)
+CAMPAIGN = Kind('a campaign id in quotes, such as "1700000000"', _campaign)
+
+
+def whole(least: int, most: int) -> Kind[int]:
+    """Take whole numbers in a range, both ends included."""
+
+    def read(value: object) -> int | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        return value if fits and isinstance(value, int) else None
+
+    return Kind(f"a whole number from {least} to {most}", read)
+
+
+def number(least: float, most: float, *, above: bool = False, below: bool = False) -> Kind[float]:
+    """Take numbers in a range; `above` and `below` leave its ends out."""
+
+    def read(value: object) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        inside = least <= value <= most  # false for nan; compares whole numbers of any size
+        at_end = (above and value == least) or (below and value == most)
+        return float(value) if inside and not at_end and isfinite(value) else None
+
+    low = f"above {least:g}" if above else f"from {least:g}"
+    high = f"below {most:g}" if below else f"at most {most:g}"
+    return Kind(f"a number {low} and {high}", read)
+
+
+def choice(allowed: Sequence[T]) -> Kind[T]:
+    """Take one of a few texts."""
+
+    def read(value: object) -> T | None:
+        return next((option for option in allowed if option == value), None)
+
+    return Kind(" or ".join(f'"{option}"' for option in allowed), read)
+
+
+def list_of(kind: Kind[T], *, may_be_empty: bool = False) -> Kind[tuple[T, ...]]:
+    """Take a list of different values of one kind."""
+
+    def read(value: object) -> tuple[T, ...] | None:
+        if not isinstance(value, list) or not (value or may_be_empty):
+            return None
+        items = [item for item in map(kind.read, value) if item is not None]
+        return tuple(items) if len(set(items)) == len(value) else None
+
+    return Kind(f"a list, each entry once: {kind.expected}", read)
+
+
+def spell(duration: Duration) -> str:
+    """Write a duration as the configuration does."""
+    for unit, size in (("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND)):
+        if duration % size == 0:
+            return f"{duration // size}{unit}"
+    return f"{duration / SECOND:g}s"

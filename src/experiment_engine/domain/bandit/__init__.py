@@ -1,0 +1,1 @@
+"""Which combo, and with what probability."""

@@ -1,0 +1,66 @@
+"""What an experiment counts for (CONTRACT R1, R2).
+
+Every counter of the engine is a sum of `contribution` over experiments. A change of an
+experiment adds the difference of its contributions, so counters are exact at every moment, in
+any order of events, and can be rebuilt from the experiments alone.
+"""
+
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+
+from experiment_engine.domain.delivery.experiment import Experiment, State
+
+
+class Group(StrEnum):
+    """Whose counts these are."""
+
+    COMBO = "combo"  # messaged, and the combo means what it says
+    POSTPONED = "postponed"  # messaged after the quiet hours: counts in no combo's rate (R8)
+    HOLDOUT = "holdout"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums that add: what learning and the statistics are made of."""
+
+    trials: int = 0
+    successes: int = 0
+    sent: int = 0
+    opened: int = 0
+    converted: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        return Counts(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+NOTHING = Counts()
+_SENT = Counts(trials=1, sent=1)
+_HELD_OUT = Counts(trials=1)
+_CONVERTED_BEFORE = Counts(trials=1, successes=1)
+
+
+def group_of(experiment: Experiment) -> Group:
+    """Return the group whose counters the experiment adds to."""
+    if experiment.held_out:
+        return Group.HOLDOUT
+    return Group.POSTPONED if experiment.postponed else Group.COMBO
+
+
+def contribution(experiment: Experiment) -> Counts:
+    """Return what the experiment adds to its counters as it stands.
+
+    A trial is what reached its time and was sent or held out, or what a conversion inside the
+    window cancelled before; `sent` counts only what the provider accepted.
+    """
+    converted = int(experiment.converted_at is not None)
+    if experiment.state is State.SENT:
+        opened = int(experiment.opened_at is not None)
+        return _SENT + Counts(successes=converted, opened=opened, converted=converted)
+    if experiment.state is State.HELD_OUT:
+        return _HELD_OUT + Counts(successes=converted, converted=converted)
+    if experiment.state is State.CANCELLED and experiment.reason == "converted" and converted:
+        return _CONVERTED_BEFORE
+    return NOTHING

@@ -1,0 +1,112 @@
+"""Facts from outside in our words; adapters make them, take_in reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from experiment_engine.domain.identifiers import (
+    EVERY_CHANNEL,
+    Channel,
+    CohortName,
+    EventName,
+    ExperimentId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant
+
+Properties = Mapping[str, object]
+
+
+class Source(StrEnum):
+    """Who told us."""
+
+    AMPLITUDE = "amplitude"
+    CLEVERTAP = "clevertap"
+    API = "api"
+
+
+class FeedbackKind(StrEnum):
+    """What a message led to."""
+
+    OPENED = "opened"
+    CONVERTED = "converted"
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A user did something in the app: it may start a cohort, reach a goal, or say no more."""
+
+    user_id: UserId
+    name: EventName
+    at: Instant | None  # None: the sender gave no time, so the time of receipt counts
+    key: str  # the same for every delivery of the same event
+    raw: bytes
+    source: Source = Source.AMPLITUDE
+    event_properties: Properties = field(default_factory=dict)
+    user_properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A message was opened, or a goal was reached; known by experiment, by user, or by both."""
+
+    kind: FeedbackKind
+    user_id: UserId | None
+    experiment_id: ExperimentId | None
+    at: Instant | None
+    raw: bytes
+    source: Source = Source.CLEVERTAP
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A user said yes or no to messages, on one channel or on all."""
+
+    user_id: UserId
+    allowed: bool
+    at: Instant | None
+    raw: bytes
+    source: Source
+    channel: Channel = EVERY_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """Somebody asked through the API that this user be written to."""
+
+    user_id: UserId
+    cohort: CohortName
+    raw: bytes
+    attributes: Properties = field(default_factory=dict)
+    source: Source = Source.API
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """An event that names no user: kept, and nothing follows from it."""
+
+    name: EventName
+    key: str
+    raw: bytes
+    source: Source = Source.AMPLITUDE
+    at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A test call of the sender's own set-up page; it is answered and means nothing."""
+
+    raw: bytes
+    source: Source = Source.CLEVERTAP
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Authenticated but not understood: kept byte for byte."""
+
+    reason: str
+    raw: bytes
+    source: Source
+
+
+Fact = Happened | Feedback | Chosen | Requested | Anonymous | Ping | Unreadable

@@ -1,0 +1,40 @@
+"""Why something was not done: every reason code of the engine, with what it means."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """One word for one reason, in answers, timelines, logs and metrics alike."""
+
+    # an event that starts nothing
+    NO_COHORT = "no_cohort"  # no cohort is triggered by it and none has it as a goal
+    NO_USER = "no_user"  # it names no user
+    COUNT_NOT_REACHED = "count_not_reached"
+    TOO_OLD = "too_old"
+    ALREADY_ACTIVE = "already_active"  # one of the same cohort still waits to be sent
+    COOLDOWN = "cooldown"  # the cohort decided about this user less than `again_after` ago
+    CONVERTED = "converted"  # the goal is reached
+    ERASED = "erased"  # the user asked to be forgotten
+    PAUSED = "paused"
+    TEST_PING = "test_ping"
+    # a combo that is not eligible, and what is said when none is
+    NO_ELIGIBLE_COMBO = "no_eligible_combo"
+    OPTED_OUT = "opted_out"
+    NO_CONSENT = "no_consent"
+    CHANNEL_FAILING = "channel_failing"
+    NO_CAMPAIGN = "no_campaign"
+    MISSING_VALUE = "missing_value"  # a placeholder without value and default
+    OVERDUE = "overdue"  # its send time has passed by more than a minute
+    QUIET_HOURS = "quiet_hours"
+    FREQUENCY_CAP = "frequency_cap"
+    OFFER_BUDGET = "offer_budget"
+    # feedback that finds nothing
+    MISMATCH = "mismatch"  # the experiment is another user's
+    UNKNOWN_EXPERIMENT = "unknown_experiment"
+    NOT_SENT = "not_sent"
+    OUTSIDE_WINDOW = "outside_window"
+    # a delivery that does not go out
+    COMBO_REMOVED = "combo_removed"
+    MODE_CHANGED = "mode_changed"
+    EXPIRED = "expired"
+    STOPPED = "stopped"  # the engine stopped while the call may have been under way

@@ -1,0 +1,1 @@
+"""How a person or a machine gets in: parse, call one use case, answer."""

@@ -1,0 +1,86 @@
+"""`serve` and `worker`: the processes that do the work."""
+
+import os
+from typing import Annotated
+
+import structlog
+import uvicorn
+from cyclopts import Parameter
+
+from experiment_engine.adapters.system.logs import configure_logs
+from experiment_engine.bootstrap import open_engine, open_sender
+from experiment_engine.domain.errors import StorageInUse
+from experiment_engine.entrypoints.group_commit import GroupCommit
+from experiment_engine.entrypoints.http.access import Gate
+from experiment_engine.entrypoints.http.app import build_app
+from experiment_engine.entrypoints.http.door import Door
+from experiment_engine.entrypoints.http.running import Running
+from experiment_engine.entrypoints.worker import Worker
+from experiment_engine.settings import Settings, read_settings
+
+log = structlog.get_logger()
+
+_ONE_WRITER = (
+    "SQLite has one writing process, and its worker runs inside `serve`. "
+    "Use DATABASE_URL=postgresql://... for separate workers."
+)
+
+
+def serve(
+    *,
+    worker: Annotated[
+        bool, Parameter(help="Deliver from this process; --no-worker takes in only.")
+    ] = True,
+) -> None:
+    """Serve the webhooks and the API, and deliver what is due."""
+    if not worker:
+        raise StorageInUse(_ONE_WRITER)
+    settings = read_settings(os.environ)
+    app, running = open_application(settings)
+    log.info(
+        "serving",
+        url=f"http://{settings.host}:{settings.port}",
+        mode=running.engine.mode.value,
+        cohorts=len(running.engine.rules.cohorts),
+        configuration=running.engine.rules.fingerprint[:12],
+    )
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,  # who asks is decided by secrets, never by a header
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        backlog=4096,
+    )
+
+
+def worker() -> None:
+    """Deliver what is due, beside `serve` processes (needs PostgreSQL)."""
+    read_settings(os.environ)
+    raise StorageInUse(_ONE_WRITER)
+
+
+def open_application(settings: Settings) -> tuple[Door, Running]:
+    """Open the engine and everything around it; nothing runs before the server starts it."""
+    engine = open_engine(settings, configure_logs(settings.log_format))
+    engine.open(paused=settings.start_paused)
+    sender = open_sender(settings, engine.rules)
+    running = Running(
+        engine=engine,
+        lane=GroupCommit(engine.take),
+        worker=Worker(engine, sender, engine.rules.channels, engine.rules.send_per_second),
+        api_gate=Gate(settings.api_token, "API_TOKEN"),
+    )
+    app = build_app(
+        running,
+        Gate(settings.amplitude_webhook_secret, "AMPLITUDE_WEBHOOK_SECRET"),
+        Gate(settings.clevertap_webhook_secret, "CLEVERTAP_WEBHOOK_SECRET"),
+    )
+    return app, running

@@ -1,0 +1,110 @@
+"""Who may come in: secrets with scopes, or, without any secret, only this machine itself."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Protocol
+
+Headers = Mapping[bytes, bytes]
+
+_PROXIED = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+
+
+class Scope(StrEnum):
+    """What a limited secret may be for; one without scopes is for everything."""
+
+    TRIGGER = "trigger"
+    ENGAGEMENT = "engagement"
+    CONVERSION = "conversion"
+    STATS = "stats"
+    ADMIN = "admin"  # nothing but a secret without scopes
+
+
+class Secret(Protocol):
+    """One secret that opens a door."""
+
+    @property
+    def scopes(self) -> frozenset[str] | None:
+        """Return what it is for; None for everything."""
+
+    def matches(self, presented: bytes) -> bool:
+        """Compare in constant time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a request may not come in."""
+
+    status: int
+    code: str
+    message: str
+
+
+_WRONG = Refused(401, "unauthorized", "The credentials are missing or wrong.")
+_FOREIGN = Refused(
+    403,
+    "not_local",
+    "No secret is set, so only this machine may ask, directly and by a loopback name. "
+    "Set API_TOKEN and the webhook secrets to let others in.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The door of one kind of route: its secrets and the setting that holds them."""
+
+    secrets: Sequence[Secret]
+    setting: str
+
+    def refusal(self, headers: Headers, scope: Scope) -> Refused | None:
+        """Return why the request may not come in, or None."""
+        if not self.secrets:
+            return None if _is_local(headers) else _FOREIGN
+        presented = _presented(headers)
+        if presented is None:
+            return _WRONG
+        # Every secret is compared, so that the time taken tells nothing.
+        matching = [secret for secret in self.secrets if secret.matches(presented)]
+        if not matching:
+            return _WRONG
+        if any(secret.scopes is None or scope in secret.scopes for secret in matching):
+            return None
+        return Refused(403, "out_of_scope", f"This secret of {self.setting} is not for `{scope}`.")
+
+
+def same(known: bytes, presented: bytes) -> bool:
+    """Compare two secrets in constant time."""
+    return hmac.compare_digest(known, presented)
+
+
+def _presented(headers: Headers) -> bytes | None:
+    plain = headers.get(b"x-webhook-secret")
+    if plain is not None:
+        return plain.strip()
+    kind, _, value = headers.get(b"authorization", b"").strip().partition(b" ")
+    if kind.lower() == b"bearer" and value:
+        return value.strip()
+    if kind.lower() == b"basic":
+        try:
+            pair = base64.b64decode(value.strip(), validate=True)
+        except binascii.Error:
+            return None
+        return pair.partition(b":")[2]
+    return None
+
+
+def _is_local(headers: Headers) -> bool:
+    if any(name in headers for name in _PROXIED):
+        return False
+    host = headers.get(b"host", b"").decode("latin-1").strip().lower()
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

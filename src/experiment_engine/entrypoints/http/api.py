@@ -1,0 +1,253 @@
+"""The routes of the API: parse, call one use case, answer."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from experiment_engine import __version__
+from experiment_engine.application.report import decided_experiment
+from experiment_engine.bootstrap import Engine
+from experiment_engine.domain.errors import UnknownCohort
+from experiment_engine.domain.events import Chosen, Requested, Source
+from experiment_engine.domain.identifiers import (
+    EVERY_CHANNEL,
+    Channel,
+    CohortName,
+    UserId,
+)
+from experiment_engine.domain.moments import iso, to_instant
+from experiment_engine.entrypoints.http.access import Scope
+from experiment_engine.entrypoints.http.door import Lane
+from experiment_engine.entrypoints.http.errors import ApiError
+from experiment_engine.entrypoints.http.running import Running
+
+_NO_CONTROL = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+
+UserPath = Annotated[str, Field(min_length=1, max_length=256, pattern=_NO_CONTROL)]
+
+
+class TriggerBody(BaseModel):
+    """Who is to be written to, and in which cohort."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "usr_123"}]})
+
+    user_id: UserPath
+    cohort: Annotated[str, Field(min_length=1, max_length=256)]
+    attributes: Annotated[
+        dict[str, Any],
+        Field(description="What an event's properties would say: language, show_name, ..."),
+    ] = {}
+
+
+class CohortBody(BaseModel):
+    """One cohort; without it, everything."""
+
+    cohort: str | None = None
+
+
+class ChannelBody(BaseModel):
+    """One channel; without it, all of them."""
+
+    channel: str | None = None
+
+
+def running(request: Request) -> Running:
+    """Return what this process runs."""
+    found: Running = request.app.state.running
+    return found
+
+
+def _engine(request: Request) -> Engine:
+    return running(request).engine
+
+
+def _lane(request: Request) -> Lane:
+    return running(request).lane
+
+
+def requires(scope: Scope) -> Any:
+    """Return the dependency that lets in only secrets of this scope."""
+
+    def check(request: Request) -> None:
+        refused = running(request).api_gate.refusal(dict(request.scope["headers"]), scope)
+        if refused is not None:
+            raise ApiError(refused.status, refused.code, refused.message)
+
+    return Depends(check)
+
+
+EngineHere = Annotated[Engine, Depends(_engine)]
+LaneHere = Annotated[Lane, Depends(_lane)]
+
+open_routes = APIRouter(tags=["state"])
+routes = APIRouter(tags=["api"])
+
+
+@open_routes.get("/", include_in_schema=False)
+def home() -> Response:
+    """Lead to the readable description until there is a dashboard."""
+    return RedirectResponse("/docs")
+
+
+@open_routes.get("/health")
+def health(engine: EngineHere) -> dict[str, Any]:
+    """Answer while the process lives."""
+    return {
+        "status": "ok",
+        "version": __version__,
+        "mode": engine.mode.value,
+        "configuration": engine.rules.fingerprint,
+    }
+
+
+@open_routes.get("/ready")
+def ready(request: Request) -> JSONResponse:
+    """Answer 200 when events can be taken in and messages sent, else 503 with what is wrong."""
+    answer = running(request).readiness()
+    return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
+
+
+@routes.get("/metrics", dependencies=[requires(Scope.STATS)])
+def metrics(request: Request) -> Response:
+    """Answer Prometheus' text format."""
+    return Response(running(request).metrics_text(), media_type="text/plain; version=0.0.4")
+
+
+@routes.post("/api/trigger", status_code=201, dependencies=[requires(Scope.TRIGGER)])
+async def trigger(
+    body: TriggerBody, request: Request, engine: EngineHere, lane: LaneHere
+) -> JSONResponse:
+    """Start an experiment for a user by hand: every guardrail holds, nobody is held out."""
+    if body.cohort not in engine.rules.cohorts:
+        raise UnknownCohort(body.cohort, sorted(engine.rules.cohorts))
+    fact = Requested(
+        UserId(body.user_id.strip()),
+        CohortName(body.cohort),
+        await request.body(),
+        body.attributes,
+    )
+    taken = await lane.submit([fact])
+    (result,) = taken.results
+    if result.status != "scheduled" or result.experiment_id is None:
+        return JSONResponse(msgspec.to_builtins(result), status_code=200)
+    return JSONResponse(decided_experiment(*taken.decided[result.experiment_id]), 201)
+
+
+@routes.get("/api/stats", dependencies=[requires(Scope.STATS)])
+def stats(
+    engine: EngineHere,
+    cohort: str | None = None,
+    since: Annotated[
+        datetime | None, Query(description="Only experiments decided from then on (ISO 8601).")
+    ] = None,
+) -> dict[str, Any]:
+    """Answer the plain live counts, the best and the worst combos."""
+    return engine.report.statistics(cohort, None if since is None else to_instant(since))
+
+
+@routes.get("/api/outcomes", dependencies=[requires(Scope.STATS)])
+def outcomes(engine: EngineHere, cohort: str | None = None) -> dict[str, Any]:
+    """Answer how deliveries ended: every state and reason with its number."""
+    return engine.report.outcomes(cohort)
+
+
+@routes.get("/api/experiments/{experiment_id}", dependencies=[requires(Scope.STATS)])
+def experiment(experiment_id: str, engine: EngineHere) -> dict[str, Any]:
+    """Answer one experiment with everything that explains it."""
+    return engine.report.experiment(experiment_id)
+
+
+@routes.get("/api/quarantine", dependencies=[requires(Scope.ADMIN)])
+def quarantine(
+    engine: EngineHere, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> dict[str, Any]:
+    """Answer what was authenticated and not understood, byte for byte, newest first."""
+    return engine.report.quarantine(limit)
+
+
+@routes.get("/api/users/{user_id}", dependencies=[requires(Scope.STATS)])
+def user(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
+    """Answer the user's timeline, newest first, with what was not sent and why."""
+    return engine.report.user(user_id)
+
+
+@routes.delete("/api/users/{user_id}", dependencies=[requires(Scope.ADMIN)])
+def erase(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
+    """Forget the user: what waits is cancelled, what is personal removed, the counts stay."""
+    engine.erase(UserId(user_id))
+    return {"status": "erased", "user_id": user_id}
+
+
+@routes.post("/api/users/{user_id}/opt-out", dependencies=[requires(Scope.ADMIN)])
+async def opt_out(
+    user_id: UserPath,
+    request: Request,
+    engine: EngineHere,
+    lane: LaneHere,
+    body: Annotated[ChannelBody | None, Body()] = None,
+) -> dict[str, Any]:
+    """Write to the user no more, on one channel or on all."""
+    return await _choose(user_id, body, request, engine, lane, allowed=False)
+
+
+@routes.delete("/api/users/{user_id}/opt-out", dependencies=[requires(Scope.ADMIN)])
+async def opt_in(
+    user_id: UserPath,
+    request: Request,
+    engine: EngineHere,
+    lane: LaneHere,
+    body: Annotated[ChannelBody | None, Body()] = None,
+) -> dict[str, Any]:
+    """Record that the user agrees to messages again, on one channel or on all."""
+    return await _choose(user_id, body, request, engine, lane, allowed=True)
+
+
+@routes.post("/api/pause", dependencies=[requires(Scope.ADMIN)])
+def pause(engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None) -> dict[str, Any]:
+    """Stop deciding and sending, for everything or one cohort; holds when this is answered."""
+    return _pause(engine, body, paused=True)
+
+
+@routes.post("/api/resume", dependencies=[requires(Scope.ADMIN)])
+def resume(
+    engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
+) -> dict[str, Any]:
+    """Go on deciding and sending."""
+    return _pause(engine, body, paused=False)
+
+
+def _pause(engine: Engine, body: CohortBody | None, *, paused: bool) -> dict[str, Any]:
+    engine.pause(body.cohort if body else None, paused=paused)
+    return {
+        "paused": {scope: iso(since) for scope, since in engine.report.reading.paused().items()}
+    }
+
+
+async def _choose(
+    user_id: str,
+    body: ChannelBody | None,
+    request: Request,
+    engine: Engine,
+    lane: Lane,
+    *,
+    allowed: bool,
+) -> dict[str, Any]:
+    channel = body.channel if body and body.channel else EVERY_CHANNEL
+    if channel != EVERY_CHANNEL and channel not in engine.rules.channels:
+        known = ", ".join(sorted(engine.rules.channels))
+        raise ApiError(422, "unknown_channel", f'There is no channel "{channel}". Known: {known}.')
+    chosen = Chosen(
+        UserId(user_id),
+        allowed,
+        engine.clock.now(),
+        await request.body(),
+        Source.API,
+        Channel(channel),
+    )
+    (result,) = (await lane.submit([chosen])).results
+    answer: dict[str, Any] = msgspec.to_builtins(result)
+    return answer

@@ -1,0 +1,115 @@
+"""The webhooks: one thin ASGI door ahead of the ordinary application.
+
+With group commit the web framework is the slowest part of a webhook's path, so nothing of it is
+on this one: authenticate, read, parse, hand over, answer.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from experiment_engine.adapters.json_input import TooManyEvents
+from experiment_engine.application.take_in import Taken
+from experiment_engine.domain.errors import NotUnderstood, Overloaded, StorageUnavailable
+from experiment_engine.domain.events import Fact, Source, Unreadable
+from experiment_engine.entrypoints.http.access import Gate, Scope
+from experiment_engine.entrypoints.http.bodies import (
+    ClientGone,
+    Receive,
+    Send,
+    TooLarge,
+    answer,
+    encode,
+    error_body,
+    read_body,
+)
+
+log = structlog.get_logger()
+
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+_TOO_LARGE = error_body(
+    "too_large", "A request may have at most 1 MiB and 2,000 events: send several."
+)
+_BUSY = error_body("busy", "More events wait than can be stored now. Send it again in a moment.")
+_NOT_STORED = error_body(
+    "not_stored", "The database cannot be written now and nothing was stored. Send it again."
+)
+_FAILED = error_body("engine_error", "The engine failed; nothing was stored. Send it again.")
+_METHODS = error_body("method_not_allowed", "Use POST.")
+_RETRY = (b"retry-after", b"1")
+
+
+class Lane(Protocol):
+    """Where facts are taken in."""
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether requests must be refused now."""
+
+    async def submit(self, facts: Sequence[Fact]) -> Taken:
+        """Take facts in and return after the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One route of the door."""
+
+    gate: Gate
+    scope: Scope
+    source: Source
+    parse: Callable[[bytes], list[Fact]]
+    methods: frozenset[str] = frozenset({"POST"})
+
+
+class Door:
+    """Answers the webhooks itself and passes everything else on."""
+
+    def __init__(self, webhooks: Mapping[str, Webhook], lane: Lane, application: App) -> None:
+        """Serve `webhooks` by their exact path."""
+        self._webhooks, self._lane, self._application = webhooks, lane, application
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        webhook = self._webhooks.get(scope.get("path", "")) if scope["type"] == "http" else None
+        if webhook is None:
+            await self._application(scope, receive, send)
+            return
+        try:
+            await self._webhook(webhook, scope, receive, send)
+        except ClientGone:
+            return
+        except StorageUnavailable:
+            await answer(send, 503, _NOT_STORED, _RETRY)
+        except Overloaded:
+            await answer(send, 503, _BUSY, _RETRY)
+        except Exception:
+            log.exception("webhook_failed", path=scope["path"])
+            await answer(send, 503, _FAILED, _RETRY)
+
+    async def _webhook(self, webhook: Webhook, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["method"] not in webhook.methods:
+            await answer(send, 405, _METHODS, (b"allow", b"POST"))
+            return
+        headers = dict(scope["headers"])
+        refused = webhook.gate.refusal(headers, webhook.scope)
+        if refused is not None:
+            await answer(send, refused.status, error_body(refused.code, refused.message))
+            return
+        if self._lane.is_full:  # before reading: a refusal must cost less than an event
+            await answer(send, 503, _BUSY, _RETRY)
+            return
+        try:
+            body = await read_body(headers, receive)
+            facts = webhook.parse(body)
+        except (TooLarge, TooManyEvents):
+            await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
+        except NotUnderstood as error:
+            kept = Unreadable(str(error), body, webhook.source)
+            await self._lane.submit([kept])
+            await answer(send, 400, error_body("not_json", f"Kept in quarantine: {error}"))
+        else:
+            results = (await self._lane.submit(facts)).results if facts else ()
+            await answer(send, 200, encode({"results": results}))

@@ -1,0 +1,73 @@
+"""Every error of the API has one shape, and its message tells a person what to do."""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from experiment_engine.domain.errors import (
+    EngineError,
+    Overloaded,
+    StorageUnavailable,
+    UnknownCohort,
+    UnknownExperiment,
+)
+
+_STATUS: Mapping[type[EngineError], tuple[int, str]] = {
+    UnknownCohort: (404, "unknown_cohort"),
+    UnknownExperiment: (404, "unknown_experiment"),
+    Overloaded: (503, "busy"),
+    StorageUnavailable: (503, "not_stored"),
+}
+
+
+class ApiError(Exception):
+    """An answer other than success, ready to be given."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """Keep what is answered."""
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every kind of error in the one shape."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    for kind in _STATUS:
+        app.add_exception_handler(kind, _engine_error)
+
+
+def _shape(status: int, code: str, message: str) -> JSONResponse:
+    body = {"error": {"code": code, "message": message}}
+    headers = {"Retry-After": "1"} if status == 503 else None  # noqa: PLR2004
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for nothing else
+    return _shape(error.status, error.code, str(error))
+
+
+async def _engine_error(_request: Request, error: Exception) -> JSONResponse:
+    status, code = _STATUS[type(error)]  # type: ignore[index]  # registered for these only
+    return _shape(status, code, str(error))
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    return _shape(error.status_code, code.get(error.status_code, "refused"), str(error.detail))
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    faults = [
+        f"{'.'.join(str(place) for place in fault['loc'] if place != 'body') or 'body'}: "
+        f"{fault['msg']}"
+        for fault in error.errors()
+    ]
+    return _shape(422, "invalid", "; ".join(faults))

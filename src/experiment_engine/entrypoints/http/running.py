@@ -1,0 +1,82 @@
+"""What one serving process runs: the engine, the lane of the webhooks and the worker."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from experiment_engine.bootstrap import Engine
+from experiment_engine.entrypoints.group_commit import GroupCommit
+from experiment_engine.entrypoints.http.access import Gate
+from experiment_engine.entrypoints.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Started together, stopped in order: first what comes in, then what goes out."""
+
+    engine: Engine
+    lane: GroupCommit
+    worker: Worker | None
+    api_gate: Gate
+
+    def start(self) -> None:
+        """Begin to take in and to deliver."""
+        self.lane.start()
+        if self.worker is not None:
+            self.worker.start()
+
+    def stop(self) -> None:
+        """Take in what waits, let calls under way end, and close the database."""
+        self.lane.stop()
+        if self.worker is not None:
+            self.worker.stop()
+        self.engine.close()
+
+    def readiness(self) -> dict[str, Any]:
+        """Return whether the process can do its work, with each check by name."""
+        database = self._database()
+        checks = {
+            "database": database,
+            "migrations": "ok" if database == "ok" else "not known",  # checked at the start
+            "worker": self._worker_state(),
+            "configuration": "ok",
+        }
+        ready = database == "ok" and checks["worker"] in ("ok", "elsewhere")
+        return {
+            "ready": ready and self.lane.is_alive,
+            "checks": checks,
+            "configuration": self.engine.rules.fingerprint,
+            "provider": self._provider() if database == "ok" else {},
+            "paused": sorted(self.engine.report.reading.paused()) if database == "ok" else [],
+        }
+
+    def metrics_text(self) -> bytes:
+        """Return the metrics, with the gauges of this moment."""
+        if self.worker is not None:
+            for channel, number in self.worker.lanes.in_flight.items():
+                self.engine.metrics.calls_in_flight.labels(channel).set(number)
+        return self.engine.metrics.text()
+
+    def _database(self) -> str:
+        try:
+            return "ok" if self.engine.report.reading.is_reachable() else "no answer"
+        except SQLAlchemyError as error:
+            return type(error).__name__
+
+    def _worker_state(self) -> str:
+        if self.worker is None:
+            return "elsewhere"
+        return "ok" if self.worker.is_alive else "stopped"
+
+    def _provider(self) -> dict[str, Any]:
+        failing = self.engine.report.reading.failing_channels(self.engine.clock.now())
+        channels = {}
+        for channel in self.engine.rules.channels:
+            breaker = self.worker.lanes.breakers[channel] if self.worker is not None else None
+            channels[channel] = {
+                "failing": channel in failing,
+                "refused_in_a_row": failing.get(channel, 0),
+                "breaker": "open" if breaker is not None and breaker.is_open else "closed",
+            }
+        return {"mode": self.engine.mode.value, "channels": channels}

@@ -1,0 +1,223 @@
+"""The delivery worker: claims what is due, calls the provider, records its answers, learns.
+
+It runs on a thread of its own with its own event loop. Storage is synchronous and blocks only
+this loop; the provider's calls are what waits, so they are asynchronous.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from experiment_engine.application.deliver import Claimed
+from experiment_engine.application.ports import Clock, MessageSender
+from experiment_engine.domain.delivery.message import Answer, Call, Verdict
+from experiment_engine.domain.delivery.retry import Breaker
+from experiment_engine.domain.errors import StorageUnavailable
+from experiment_engine.domain.identifiers import Channel
+from experiment_engine.domain.moments import SECOND, Duration, Instant
+from experiment_engine.domain.rules import ChannelRules
+
+log = structlog.get_logger()
+
+_IDLE = 0.05  # seconds between looks for what is due
+_LEARN_EVERY = Duration(SECOND // 2)
+_RECOVER_EVERY = Duration(30 * SECOND)
+_UNLIMITED = 1_000_000
+
+
+class DeliveryEngine(Protocol):
+    """What the worker needs of the engine: the use cases, each one transaction."""
+
+    clock: Clock
+
+    def claim(self, free: Mapping[Channel, int], allowance: int) -> Claimed:
+        """Claim what may go out now."""
+
+    def record(self, answers: list[tuple[Call, Answer]]) -> None:
+        """Record what the provider answered."""
+
+    def recover(self, *, all_claims: bool) -> None:
+        """Settle what dead workers left behind."""
+
+    def learn(self) -> None:
+        """Refresh the policies' snapshots."""
+
+
+@dataclass
+class Pace:
+    """The global send rate: a bucket that holds at most one second's messages."""
+
+    per_second: float | None
+    _tokens: float = 0.0
+    _filled_at: Instant | None = None
+
+    def allowance(self, now: Instant) -> int:
+        """Return how many messages may be claimed now."""
+        if self.per_second is None:
+            return _UNLIMITED
+        since = 0 if self._filled_at is None else max(0, now - self._filled_at)
+        self._tokens = min(
+            max(1.0, self.per_second), self._tokens + self.per_second * since / SECOND
+        )
+        self._filled_at = now
+        return int(self._tokens)
+
+    def spend(self, messages: int) -> None:
+        """Note that messages were claimed."""
+        if self.per_second is not None:
+            self._tokens -= messages
+
+
+@dataclass
+class Lanes:
+    """The calls in flight of every channel, and the breaker before each."""
+
+    channels: Mapping[Channel, ChannelRules]
+    in_flight: dict[Channel, int] = field(default_factory=dict)
+    breakers: dict[Channel, Breaker] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start with every call free."""
+        self.in_flight = dict.fromkeys(self.channels, 0)
+        self.breakers = {channel: Breaker() for channel in self.channels}
+
+    def free(self, now: Instant) -> dict[Channel, int]:
+        """Return how many calls of each channel may start now."""
+        return {
+            channel: self.breakers[channel].allows(
+                now, rules.max_in_flight - self.in_flight[channel]
+            )
+            for channel, rules in self.channels.items()
+        }
+
+    def begin(self, call: Call, now: Instant) -> None:
+        """Note a call that starts."""
+        self.in_flight[call.content.channel] += 1
+        self.breakers[call.content.channel].probing(now)
+
+    def end(self, call: Call, answer: Answer, now: Instant) -> None:
+        """Note a call's end."""
+        self.in_flight[call.content.channel] -= 1
+        breaker = self.breakers[call.content.channel]
+        if answer.verdict is Verdict.ACCEPTED:
+            breaker.accepted()
+        elif answer.verdict is Verdict.REFUSED:
+            breaker.refused(now)
+        else:
+            breaker.troubled(now)
+
+
+class Worker:
+    """Runs the delivery loop on a thread until it is stopped."""
+
+    def __init__(
+        self,
+        engine: DeliveryEngine,
+        sender: MessageSender,
+        channels: Mapping[Channel, ChannelRules],
+        per_second: float | None,
+    ) -> None:
+        """Prepare; nothing is claimed before `start`."""
+        self._engine, self._sender = engine, sender
+        self.lanes = Lanes(channels)
+        self._pace = Pace(per_second)
+        self._answers: list[tuple[Call, Answer]] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
+        self._learned_at = self._recovered_at = Instant(0)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Claim nothing more, wait for the calls under way and record them."""
+        self._stopping.set()
+        self._thread.join(timeout)
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the loop runs."""
+        return self._thread.is_alive()
+
+    def _main(self) -> None:
+        asyncio.run(self._loop())
+
+    async def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                busy = self._turn()
+            except StorageUnavailable:
+                busy = False  # logged where it happened; what waits, waits
+            except Exception:
+                log.exception("worker_turn_failed")
+                busy = False
+            await self._pause(busy=busy)
+        while self._calls or self._answers:
+            await self._pause(busy=False)
+            self._record()
+        await self._sender.close()
+
+    def _turn(self) -> bool:
+        """Record what came in, claim what may go, learn; return whether there was work."""
+        recorded = self._record()
+        now = self._engine.clock.now()
+        if now - self._recovered_at >= _RECOVER_EVERY:
+            self._engine.recover(all_claims=False)
+            self._recovered_at = now
+        if now - self._learned_at >= _LEARN_EVERY:
+            self._engine.learn()
+            self._learned_at = now
+        claimed = self._engine.claim(self.lanes.free(now), self._pace.allowance(now))
+        self._pace.spend(sum(len(call.recipients) for call in claimed.calls))
+        for call in claimed.calls:
+            self.lanes.begin(call, now)
+            task = asyncio.get_running_loop().create_task(self._send(call))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        return recorded or bool(claimed.experiments)
+
+    def _record(self) -> bool:
+        answers = self._answers
+        if not answers:
+            return False
+        self._engine.record(answers)
+        self._answers = self._answers[len(answers) :]
+        return True
+
+    async def _pause(self, *, busy: bool) -> None:
+        """Wait for an answer, or for the next look; with work under way give way only once."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_IDLE, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(0 if busy else _IDLE)
+
+    async def _send(self, call: Call) -> None:
+        answer = await send_halving(self._sender, call)
+        for part, outcome in answer:
+            self._answers.append((part, outcome))
+        whole = answer[-1][1] if answer else None
+        if whole is not None:
+            self.lanes.end(call, whole, self._engine.clock.now())
+
+
+async def send_halving(sender: MessageSender, call: Call) -> list[tuple[Call, Answer]]:
+    """Send a call; halve one that was definitely refused as a whole, down to the culprit (R10).
+
+    Nobody in a refused call was written to, so its halves are sent again without risk.
+    """
+    answer = await sender.send(call)
+    refused = answer.verdict is Verdict.REFUSED and answer.whole_call
+    if not refused or len(call.recipients) == 1:
+        return [(call, answer)]
+    users = list(call.recipients.items())
+    middle = len(users) // 2
+    outcomes = []
+    for half in (users[:middle], users[middle:]):
+        outcomes += await send_halving(sender, Call(call.id, call.content, dict(half)))
+    return outcomes
