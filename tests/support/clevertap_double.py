@@ -268,7 +268,7 @@ class _Plan:
 
     def __init__(self, rules: Rules) -> None:
         self._next = deque(rules.script)
-        self._random = random.Random(rules.seed)  # noqa: S311 - repeatable, not secret
+        self._random = random.Random(rules.seed)
         self._names, self._weights = list(rules.behaviour), list(rules.behaviour.values())
 
     def peek(self) -> str:
@@ -697,6 +697,7 @@ class _Exchange:
 
 
 _TOO_MANY: Final = "Too many concurrent requests"
+_CONTROL: Final = "There are GET /_stats, GET /_ledger and POST /_control"
 _ADDED: Final = b'{"status":"success","message":"Added to queue for processing"}'
 _PAGE: Final = b"<html><head><title>%s</title></head><body>gateway</body></html>"
 _Act = Callable[[_Exchange], Awaitable[int | None]]
@@ -958,7 +959,7 @@ class _Server:
         self.port, self.control_port = _port(self._socket), _port(self._control_socket)
 
     async def serve(self, started: Callable[[], object]) -> None:
-        """Until `stopping` is set."""
+        """Serve until `stopping` is set."""
         self._doors = [
             await self._open(self._socket, api=True),
             await self._open(self._control_socket, api=False),
@@ -1099,13 +1100,12 @@ class _Server:
 
     @contextlib.contextmanager
     def _in_flight(self, path: str) -> Iterator[None]:
+        limit = self.rules.upload_max_in_flight if path == UPLOAD else self.rules.max_in_flight
         now, highest = self.stats.in_flight, self.stats.max_in_flight
         now[path] += 1
         highest[path] = max(highest[path], now[path])
         try:
-            if now[path] > (
-                self.rules.upload_max_in_flight if path == UPLOAD else self.rules.max_in_flight
-            ):
+            if now[path] > limit:
                 self.stats.over_limit += 1
                 raise _RefusedError(429, _TOO_MANY)
             yield
@@ -1126,23 +1126,19 @@ class _Server:
             raise _bad(error)
         body = _parsed(request.body)
         intake = _APIS[request.path](body)
-        intake.content, intake.experiment_ids = (
-            content_hash(body),
-            tuple(_experiment_ids(body, {})),
-        )
+        intake.content = content_hash(body)
+        intake.experiment_ids = tuple(_experiment_ids(body, {}))
         return intake
 
     async def _meet(self, connection: _Connection, path: str, intake: _Intake, drawn: str) -> None:
         name = self._verdict(intake, drawn)
         behaviour = BEHAVIOURS[name]
-        call = self._record(
-            path, name, processed=behaviour.processed and bool(intake.users), intake=intake
-        )
-        if behaviour.processed:
+        processed = behaviour.processed and bool(intake.users)
+        call = self._record(path, name, processed=processed, intake=intake)
+        if processed:
             await self._ledger.durable()
-        await asyncio.sleep(
-            self.rules.latency_ms / 1_000
-        )  # at 0 too, so that calls sent together are seen together
+        # At 0 too, so that calls sent together are seen together.
+        await asyncio.sleep(self.rules.latency_ms / 1_000)
         exchange = _Exchange(
             connection,
             path,
@@ -1156,14 +1152,8 @@ class _Server:
 
     def _verdict(self, intake: _Intake, drawn: str) -> str:
         rules = self.rules
-        own = next(
-            (
-                rules.user_behaviours[user]
-                for user in intake.users
-                if user in rules.user_behaviours
-            ),
-            None,
-        )
+        table = rules.user_behaviours
+        own = next((table[user] for user in intake.users if user in table), None)
         own = own if rules.poison_users.isdisjoint(intake.users) else "400"
         if own is not None:
             self._plan.give_back(drawn)
@@ -1214,14 +1204,7 @@ class _Server:
                 except (ValueError, TypeError, AttributeError, _RefusedError) as mistake:
                     status, answer = 400, {"status": "fail", "error": str(mistake), "code": 400}
             case _:
-                status, answer = (
-                    404,
-                    {
-                        "status": "fail",
-                        "error": "GET /_stats, /_ledger, POST /_control",
-                        "code": 404,
-                    },
-                )
+                status, answer = 404, {"status": "fail", "error": _CONTROL, "code": 404}
         await connection.send(_response(status, json.dumps(answer).encode()))
 
 
@@ -1389,7 +1372,7 @@ class CleverTapDoubleProcess(_Double):
 
     def __enter__(self) -> Self:
         command = self._command
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         line = self._process.stdout.readline() if self._process.stdout else b""
         if not line:
             self._end(signal.SIGKILL)
@@ -1453,14 +1436,14 @@ async def _serve_process(given: argparse.Namespace) -> None:
     ports = {"port": server.port, "control_port": server.control_port}
     if given.with_parent:
         parting = asyncio.create_task(_watch_parent(os.getppid(), server.stopping))
-    await server.serve(lambda: print(json.dumps(doors | ports), flush=True))  # noqa: T201 - asked for
+    await server.serve(lambda: print(json.dumps(doors | ports), flush=True))
     if given.with_parent:
         parting.cancel()
 
 
 async def _watch_parent(parent: int, stopping: asyncio.Event) -> None:
     while os.getppid() == parent:  # noqa: ASYNC110 - nobody tells us
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
     stopping.set()
 
 

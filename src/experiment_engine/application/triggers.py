@@ -34,8 +34,7 @@ CONTEXT = {
 _CONTEXT_LENGTH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
+class _Start(msgspec.Struct, frozen=True):
     """What starts an experiment."""
 
     event_key: str

@@ -7,7 +7,7 @@ from experiment_engine.configuration.cohort_file import CHANNELS
 from experiment_engine.configuration.engine_file import read_frequency_cap, read_quiet_hours
 from experiment_engine.configuration.kinds import CAMPAIGN, DEEP_LINK, choice, whole
 from experiment_engine.configuration.languages import require_language
-from experiment_engine.configuration.tables import Table
+from experiment_engine.configuration.tables import Table, nearest, show
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.rules import WHATSAPP, ChannelRules
@@ -17,6 +17,7 @@ Endpoint = Literal["externaltrigger", "whatsapp"]
 
 _CONSENT: tuple[Consent, ...] = get_args(Consent)
 _ENDPOINT: tuple[Endpoint, ...] = get_args(Endpoint)
+_CAMPAIGN_KEY = ("language", "angle", "offer")
 _KEYS = ("consent", "batch", "max_in_flight", "quiet_hours", "frequency_cap", "deep_link")
 
 
@@ -55,7 +56,7 @@ def _read_campaigns(
     campaigns = {}
     for key, campaign in table.each(CAMPAIGN).items():
         parts = key.split("|")
-        if len(parts) != 3:
+        if len(parts) != len(_CAMPAIGN_KEY):
             raise table.mistake(
                 key, 'does not fit: write "language|angle|offer", with * for any, such as "*|*|*"'
             )
@@ -64,6 +65,9 @@ def _read_campaigns(
             require_language(table, key, language, copy)
         for level, known, what in ((angle, angles, "angle"), (offer, offers, "offer")):
             if level not in ("*", *known):
-                raise table.unknown(key, known, f'{what} as "{level}" in any cohort')
+                raise table.mistake(
+                    key,
+                    f"no cohort has the {what} {show(level)} on {channel}{nearest(level, known)}",
+                )
         campaigns[language, angle, offer] = campaign
     return campaigns

@@ -81,16 +81,17 @@ def read_holdout_share(engine: Table) -> float:
 
 def read_choice_events(engine: Table) -> tuple[frozenset[EventName], frozenset[EventName]]:
     """Read the events that opt a user out, and those that opt a user in."""
-    names = list_of(NAME, may_be_empty=True)
-    opt_out, opt_in = (
-        frozenset(map(EventName, engine.table(key).only("events").get("events", names, ())))
-        for key in ("opt_out", "opt_in")
-    )
+    opt_out, opt_in = (_read_events(engine.table(key)) for key in ("opt_out", "opt_in"))
     for event in sorted(opt_out & opt_in):
         raise engine.table("opt_in").mistake(
             "events", f"{show(event)} stands under opt_out too: take it out of one of the two"
         )
     return opt_out, opt_in
+
+
+def _read_events(table: Table) -> frozenset[EventName]:
+    names = table.only("events").get("events", list_of(NAME, may_be_empty=True), None)
+    return frozenset(map(EventName, names or ()))
 
 
 def read_budgets(engine: Table, cohorts: Collection[Cohort]) -> Mapping[str, int]:

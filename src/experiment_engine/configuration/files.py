@@ -26,11 +26,11 @@ class ConfigurationFiles:
 def read_files(folder: Path) -> ConfigurationFiles:
     """Read `engine.toml`, `cohorts/*.toml` and `copy/*.toml`; other files are left alone."""
     if not folder.is_dir():
-        found = "is a file" if folder.is_file() else "does not exist"
+        found = "is no folder" if folder.exists() else "does not exist"
         raise mistake(
-            str(folder),
-            f"the configuration folder {found}: set ENGINE_CONFIG to a folder with engine.toml,"
-            " cohorts/ and copy/ (`experiment-engine init DIR` writes one)",
+            f"ENGINE_CONFIG: {folder}",
+            f"{found}: write the path of a folder with engine.toml, cohorts/ and copy/"
+            " (`experiment-engine init DIR` makes one)",
         )
     names = ["engine.toml", *_names(folder, "cohorts"), *_names(folder, "copy")]
     contents = {name: _read(folder, name) for name in sorted(names)}

@@ -15,6 +15,7 @@ from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Duration
 T = TypeVar("T")
 
 _LONGEST = Duration(3650 * DAY)  # ten years: anything beyond is a slip of the hand
+_LONGEST_NAME = 200
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
@@ -31,8 +32,9 @@ def _text(value: object) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    fits = isinstance(value, str) and value.isprintable() and value == value.strip()
-    return value if fits and isinstance(value, str) and 0 < len(value) <= 200 else None
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+        return None
+    return value if value.isprintable() and value == value.strip() else None
 
 
 def _part(value: object) -> str | None:
@@ -111,8 +113,9 @@ def whole(least: int, most: int) -> Kind[int]:
     """Take whole numbers in a range, both ends included."""
 
     def read(value: object) -> int | None:
-        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        return value if fits and isinstance(value, int) else None
+        if isinstance(value, bool) or not isinstance(value, int):
+            return None
+        return value if least <= value <= most else None
 
     return Kind(f"a whole number from {least} to {most}", read)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from experiment_engine.configuration.kinds import STAND_IN, Kind
+from experiment_engine.configuration.kinds import NAME, STAND_IN, Kind
 from experiment_engine.configuration.languages import require_language
 from experiment_engine.configuration.tables import Table, show
 from experiment_engine.domain.delivery.copy import Placeholder
@@ -11,8 +11,10 @@ _SOURCES = ("event_properties", "user_properties")
 
 
 def _path(value: object) -> tuple[str, str] | None:
-    folder, dot, key = value.partition(".") if isinstance(value, str) else ("", "", "")
-    return (folder, key) if folder in _SOURCES and key.strip() == key != "" else None
+    if not isinstance(value, str):
+        return None
+    folder, _, key = value.partition(".")
+    return (folder, key) if folder in _SOURCES and NAME.read(key) else None
 
 
 _FROM = Kind('"event_properties.<name>" or "user_properties.<name>"', _path)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
+import msgspec
+
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.user import User
@@ -35,8 +37,7 @@ class Eligibility:
         return next(iter(self.refused)) if len(self.refused) == 1 else Reason.NO_ELIGIBLE_COMBO
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """What a decision depends on, besides the user's own history."""
 
     now: Instant
@@ -55,6 +56,11 @@ class Guardrails:
     rules: Rules
     mode: Mode
     _memo: dict[object, Eligibility] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Look up once what is asked for every event."""
+        self._quiet = {c: self.rules.quiet_hours_of(c) for c in self.rules.channels}
+        self._placeholders = frozenset(self.rules.catalogue.placeholders)
 
     def eligibility(self, cohort: Cohort, user: User, situation: Situation) -> Eligibility:
         """Work out which of the cohort's combos this user may get now."""
@@ -96,7 +102,7 @@ class Guardrails:
 
     def is_quiet(self, channel: Channel, zone: str, at: Instant) -> bool:
         """Say whether the channel rests at this instant in this zone."""
-        quiet = self.rules.quiet_hours_of(channel)
+        quiet = self._quiet[channel]
         return quiet is not None and quiet.holds(at, zone)
 
     def may_contact(self, channel: Channel, user: User) -> Reason | None:
@@ -135,17 +141,21 @@ class Guardrails:
             if due < situation.now - OVERDUE_GRACE:
                 refusals += [Reason.OVERDUE] * len(cohort.space.channels)
                 continue
-            for channel in cohort.space.channels:
-                refusals.append(self._due_refusal(channel, user, situation, due))
+            at = max(due, situation.now)
+            refusals += [
+                self._due_refusal(channel, user, situation, at)
+                for channel in cohort.space.channels
+            ]
         return tuple(refusals)
 
     def _due_refusal(
-        self, channel: Channel, user: User, situation: Situation, due: Instant
+        self, channel: Channel, user: User, situation: Situation, at: Instant
     ) -> Reason | None:
-        at = max(due, situation.now)
         if self.is_quiet(channel, situation.zone, at):
             return Reason.QUIET_HOURS
-        return None if self.within_caps(channel, user, at) else Reason.FREQUENCY_CAP
+        if user.experiments and not self.within_caps(channel, user, at):
+            return Reason.FREQUENCY_CAP
+        return None
 
     def _timing_after_quiet_hours(
         self, cohort: Cohort, user: User, situation: Situation
@@ -176,7 +186,7 @@ class Guardrails:
         *,
         postponed: bool,
     ) -> Eligibility:
-        absent = frozenset(self.rules.catalogue.placeholders).difference(situation.values)
+        absent = self._placeholders.difference(situation.values)
         key = (
             cohort.name,
             channels,

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NewType
 
 from experiment_engine.domain.errors import InvalidDuration
@@ -41,9 +42,15 @@ def to_datetime(instant: Instant) -> datetime:
 
 def iso(instant: Instant) -> str:
     """Write as ISO 8601 in UTC, with milliseconds only where there are any."""
-    moment = to_datetime(instant)
-    text = moment.isoformat(timespec="milliseconds" if instant % 1_000 else "seconds")
-    return text.replace("+00:00", "Z")
+    second, millisecond = divmod(instant, SECOND)
+    fraction = f".{millisecond:03}" if millisecond else ""
+    return f"{_second(second)}{fraction}Z"
+
+
+@lru_cache(maxsize=8192)
+def _second(second: int) -> str:
+    # One batch writes the same few seconds over and over.
+    return to_datetime(Instant(second * SECOND)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def hour_of(instant: Instant) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -44,7 +45,7 @@ class ChannelRules:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Languages:
     """Which language a value means, and which ones stand in for it."""
 
@@ -54,7 +55,12 @@ class Languages:
 
     def chain(self, value: object) -> tuple[str, ...]:
         """Return the languages to try, best first; always ends with the default."""
-        code = self._code(value)
+        return self._chain(value) if isinstance(value, str) else (self.default,)
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - as long-lived as the configuration itself
+    def _chain(self, value: str) -> tuple[str, ...]:
+        wanted = value.strip().lower().replace("_", "-")
+        code = self.codes.get(wanted) or self.codes.get(wanted.split("-", 1)[0])
         chain: list[str] = []
         while code is not None and code not in chain:
             chain.append(code)
@@ -62,12 +68,6 @@ class Languages:
         if self.default not in chain:
             chain.append(self.default)
         return tuple(chain)
-
-    def _code(self, value: object) -> str | None:
-        if not isinstance(value, str):
-            return None
-        wanted = value.strip().lower().replace("_", "-")
-        return self.codes.get(wanted) or self.codes.get(wanted.split("-", 1)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

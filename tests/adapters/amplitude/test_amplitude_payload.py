@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from experiment_engine.adapters.amplitude.payload import MAX_EVENTS, TooManyEvents, parse
 from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Anonymous, Fact, Happened, Source, Unreadable
+from experiment_engine.domain.identifiers import EventName, UserId
 from experiment_engine.domain.moments import to_instant
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -21,7 +22,9 @@ GOOD = b'{"event_type":"checkout_abandoned","user_id":"usr_1","insert_id":"1","d
 BAD = {
     b'{"event_type":"a","user_id":"u","event_properties":{"price":NaN}}': "bad_value",
     b'{"event_type":"a","user_id":"u","event_properties":{"price":1e999}}': "bad_value",
-    b'{"event_type":"a","user_id":"u","event_properties":{"p":' + b"9" * 5_000 + b"}}": "bad_value",
+    b'{"event_type":"a","user_id":"u","event_properties":{"p":'
+    + b"9" * 5_000
+    + b"}}": "bad_value",
     b'{"event_type":"a","user_id":"u","event_properties":{"name":"\\ud800"}}': "bad_value",
     b'{"event_type":"a","user_id":"u","event_properties":{"name":"\xff"}}': "not_utf8",
     b'{"event_type":"a","p":' + b"[" * 100_000 + b"]" * 100_000 + b"}": "too_deep",
@@ -84,8 +87,8 @@ def test_default_body() -> None:
 
     assert parse(body) == [
         Happened(
-            user_id="usr_123",
-            name="checkout_abandoned",
+            user_id=UserId("usr_123"),
+            name=EventName("checkout_abandoned"),
             at=AT,
             key=(
                 "amplitude:1b0e4a52-7b1c-4e5a-93f7-8a2d1e6f9c11:"
@@ -123,7 +126,11 @@ def test_upload_body() -> None:
     first, second = parse(fixture("http_v2_upload"))
 
     assert isinstance(first, Happened)
-    assert (first.user_id, first.at, first.key) == ("usr_9", AT, "amplitude:dev-9:Trial Activated:3")
+    assert (first.user_id, first.at, first.key) == (
+        "usr_9",
+        AT,
+        "amplitude:dev-9:Trial Activated:3",
+    )
     assert isinstance(second, Anonymous)
     assert (second.name, second.key) == ("app_opened", "amplitude:dev-10:7")
 
@@ -146,7 +153,7 @@ def test_other_bodies(name: str, reason: str) -> None:
     [
         GOOD,
         b"[" + GOOD + b"]",
-        b' \n[ \t' + GOOD + b" ] \r\n",
+        b" \n[ \t" + GOOD + b" ] \r\n",
         b'{"events":[' + GOOD + b"]}",
         b' { "api_key" : "x", "events" : [ ' + GOOD + b" ] } ",
     ],
@@ -160,7 +167,7 @@ def test_three_shapes(body: bytes) -> None:
     assert fact.raw == (body if body is GOOD else GOOD)
 
 
-@pytest.mark.parametrize("body", [b"[]", b' [ ] ', b'{"events":[]}', b'\xef\xbb\xbf[]'])
+@pytest.mark.parametrize("body", [b"[]", b" [ ] ", b'{"events":[]}', b"\xef\xbb\xbf[]"])
 def test_empty_batch(body: bytes) -> None:
     """A batch of nothing is nothing."""
     assert parse(body) == []
@@ -331,7 +338,12 @@ def test_no_time(given: object) -> None:
     [
         *("2026-11-22", "22/11/2026 10:00", "10:00:01", "2026-13-01 00:00:00", "${input.time}"),
         *(True, [], {}, -1, 0, 10**18, 1e300, 10**400, "9" * 5_000, "nan", "inf", "1_000"),
-        *("0001-01-01T00:00:00+05:00", "1969-12-31 23:59:59", "2999-01-01 00:00:00", 20261122100001),
+        *(
+            "0001-01-01T00:00:00+05:00",
+            "1969-12-31 23:59:59",
+            "2999-01-01 00:00:00",
+            20261122100001,
+        ),
         *("\u0661\u0662\u0663", "-", "2026-", "2026-11-22 10:00:01 UTC"),
     ],
 )
@@ -437,11 +449,15 @@ def test_properties(name: str, given: object, read: object) -> None:
 
 NAMES = ["event_type", "user_id", "device_id", "event_time", "time", "event_properties", "events"]
 NAMES += ["user_properties", "$insert_id", "insert_id", "uuid", "cohort_id", "x"]
-TEXTS = st.text(st.characters(codec=None), max_size=8) | st.sampled_from(["2026-11-22 10:00", "{}"])
+TEXTS = st.text(st.characters(codec=None), max_size=8) | st.sampled_from(
+    ["2026-11-22 10:00", "{}"]
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(NAMES) | TEXTS, inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(NAMES) | TEXTS, inner, max_size=6)
+    ),
     max_leaves=20,
 )
 EVENTS = st.dictionaries(st.sampled_from(NAMES[:-1]), VALUES, max_size=8).map(
@@ -476,8 +492,10 @@ def test_any_json(value: object, ascii_only: bool) -> None:  # noqa: FBT001 - gi
 
 
 @given(
-    st.lists(EVENTS | VALUES, max_size=5).map(lambda many: [json.dumps(one).encode() for one in many]),
-    st.sampled_from(list(BAD)),
+    st.lists(EVENTS | VALUES, max_size=5).map(
+        lambda many: [json.dumps(one).encode() for one in many]
+    ),
+    st.sampled_from([bad for bad in BAD if len(bad) < 1_000]),
     st.integers(0, 5),
 )
 def test_neighbours_of_a_bad_element(elements: list[bytes], bad: bytes, place: int) -> None:

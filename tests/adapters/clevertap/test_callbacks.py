@@ -26,7 +26,7 @@ from experiment_engine.domain.events import (
     Source,
     Unreadable,
 )
-from experiment_engine.domain.identifiers import EVERY_CHANNEL
+from experiment_engine.domain.identifiers import EVERY_CHANNEL, Channel, ExperimentId, UserId
 from experiment_engine.domain.moments import to_instant
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -42,6 +42,17 @@ def fixture(name: str) -> bytes:
 
 def body(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def feedback(
+    raw: bytes,
+    user_id: str | None,
+    experiment_id: str | None,
+    kind: FeedbackKind = FeedbackKind.OPENED,
+) -> Feedback:
+    user = None if user_id is None else UserId(user_id)
+    experiment = None if experiment_id is None else ExperimentId(experiment_id)
+    return Feedback(kind, user, experiment, None, raw, Source.CLEVERTAP)
 
 
 def opened(value: object) -> Feedback:
@@ -73,7 +84,7 @@ def test_plain() -> None:
         (parse_opened, FeedbackKind.OPENED),
         (parse_converted, FeedbackKind.CONVERTED),
     ]:
-        assert parse(raw) == [Feedback(kind, "usr_1", "exp-1", None, raw, Source.CLEVERTAP)]
+        assert parse(raw) == [feedback(raw, "usr_1", "exp-1", kind)]
 
 
 def test_plain_array() -> None:
@@ -81,8 +92,8 @@ def test_plain_array() -> None:
     one, other = b'{"user_id":"u"}', b'{"experiment_id":"x"}'
 
     assert parse_opened(b"[ %b, %b ]" % (one, other)) == [
-        Feedback(FeedbackKind.OPENED, "u", None, None, one),
-        Feedback(FeedbackKind.OPENED, None, "x", None, other),
+        feedback(one, "u", None),
+        feedback(other, None, "x"),
     ]
 
 
@@ -178,7 +189,9 @@ def test_broadcast() -> None:
     """Every profile of a broadcast is a report of its own and keeps its own bytes."""
     facts = parse_converted(fixture("broadcast"))
 
-    assert [(fact.user_id, fact.experiment_id) for fact in facts if isinstance(fact, Feedback)] == [
+    assert [
+        (fact.user_id, fact.experiment_id) for fact in facts if isinstance(fact, Feedback)
+    ] == [
         ("usr_1", "exp-1"),
         ("usr_2", "exp-2"),
         ("usr_3", None),
@@ -191,7 +204,7 @@ def test_personalised() -> None:
     """A personalised call has one profile that is no array, and its id in the key values."""
     raw = fixture("personalised")
 
-    assert parse_opened(raw) == [Feedback(FeedbackKind.OPENED, "usr_7", "exp-7", None, raw)]
+    assert parse_opened(raw) == [feedback(raw, "usr_7", "exp-7")]
 
 
 def test_mixed_case() -> None:
@@ -216,7 +229,9 @@ def test_set_up_test(parse: Parser) -> None:
     raw = fixture("set_up_test")
 
     assert parse(raw) == [Ping(raw)]
-    assert parse(b'{"Is_Test":"true","profiles":[x,{}]}') == [Ping(b'{"Is_Test":"true","profiles":[x,{}]}')]
+    assert parse(b'{"Is_Test":"true","profiles":[x,{}]}') == [
+        Ping(b'{"Is_Test":"true","profiles":[x,{}]}')
+    ]
     assert parse(b'{"is_test":false,"user_id":"u"}') != [Ping(b'{"is_test":false,"user_id":"u"}')]
 
 
@@ -290,7 +305,14 @@ def test_opted_out(given: dict[str, object], channel: str) -> None:
     raw = body({"user_id": "u", "at": "2026-11-22 10:00:01", **given})
 
     assert parse_opted_out(raw) == [
-        Chosen("u", allowed=False, at=AT, raw=raw, source=Source.CLEVERTAP, channel=channel)
+        Chosen(
+            UserId("u"),
+            allowed=False,
+            at=AT,
+            raw=raw,
+            source=Source.CLEVERTAP,
+            channel=Channel(channel),
+        )
     ]
 
 
@@ -356,7 +378,7 @@ BAD = {
 def test_bad_element(shape: bytes, element: bytes, why: str) -> None:
     """A bad profile is kept byte for byte with its reason, and its neighbours do not notice."""
     good = b'{"identity":"u"}'
-    expected = Feedback(FeedbackKind.OPENED, "u", None, None, good)
+    expected = feedback(good, "u", None)
 
     assert parse_opened(shape % b",".join([good, element, good])) == [
         expected,
@@ -370,7 +392,7 @@ def test_bad_call_among_calls() -> None:
     good, bad = b'{"user_id":"u"}', b'{"profiles":[x,y]}'
 
     assert parse_opened(b"[%b,%b]" % (good, bad)) == [
-        Feedback(FeedbackKind.OPENED, "u", None, None, good),
+        feedback(good, "u", None),
         Unreadable("not_json", bad, Source.CLEVERTAP),
     ]
 
@@ -379,7 +401,7 @@ def test_bad_key_values() -> None:
     """A bad part of the campaign does not hide the profiles."""
     raw = b'{"key_values":{"a":NaN},"profiles":[{"identity":"u"}]}'
 
-    assert parse_opened(raw) == [Feedback(FeedbackKind.OPENED, "u", None, None, raw)]
+    assert parse_opened(raw) == [feedback(raw, "u", None)]
 
 
 # Anything at all
@@ -390,8 +412,10 @@ NAMES += ["profiles", "event_properties", "key_values", "profileData", "all_iden
 TEXTS = st.text(st.characters(codec=None), max_size=6) | st.sampled_from(["$Identity", "{{", "0"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(NAMES) | TEXTS, inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(NAMES) | TEXTS, inner, max_size=6)
+    ),
     max_leaves=20,
 )
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 import pytest
-
 from tests.support import clevertap_double
 from tests.support.clevertap_double import (
     ACCOUNT_ID,
@@ -64,7 +63,7 @@ class Answer:
     raw: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - tests compare it whole
+    def json(self) -> Any:
         return json.loads(self.raw)
 
 
@@ -84,7 +83,7 @@ def start(ledger: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def make(**rules: Unpack[Changes]) -> CleverTapDouble:
-            return stack.enter_context(CleverTapDouble(ledger, **(QUICK | rules)))
+            return stack.enter_context(CleverTapDouble(ledger, fsync=False, **(QUICK | rules)))
 
         yield make
 
@@ -818,13 +817,14 @@ def test_as_a_process(ledger: Path) -> None:
 def test_a_process_ends_with_the_one_that_started_it(ledger: Path) -> None:
     """A test that is killed leaves no double behind."""
     code = (
-        "import os, signal, sys; from tests.support.clevertap_double import CleverTapDoubleProcess\n"
+        "import os, signal, sys\n"
+        "from tests.support.clevertap_double import CleverTapDoubleProcess\n"
         "with CleverTapDoubleProcess(sys.argv[1]) as double:\n"
         "    print(double.base_url, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(clevertap_double.__file__).parents[2]
     command = [sys.executable, "-c", code, str(ledger)]
-    done = subprocess.run(command, cwd=root, capture_output=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=root, capture_output=True, check=False)
     url = done.stdout.decode().strip()
     since = time.monotonic()
     while outcome(url, push()) != "ConnectionRefusedError":
@@ -847,7 +847,7 @@ def test_by_hand(ledger: Path) -> None:
         "--no-fsync",
     ]
     command = [sys.executable, clevertap_double.__file__, "--ledger", str(ledger), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         doors = json.loads(process.stdout.readline())
         assert outcome(doors["base_url"], push()) == 404
@@ -878,7 +878,7 @@ def test_a_wrong_option_is_said(ledger: Path) -> None:
         "--behaviour",
         "moody",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
     assert done.stderr.startswith("clevertap_double: unknown behaviour moody; there are ok, ")

@@ -58,44 +58,50 @@ def telling(said: Members) -> bytes:
 
 def _refused(call: Call, said: Members, left_out: list[object]) -> Outcome:
     """Nobody was taken; users named beside that are the culprits."""
-    named, _ = _sort_out(call, left_out)
-    return Outcome(of_code(_code_of(said)), _reason_of(said, "status_fail"), named)
+    code = _code_of(said)
+    named, _ = _sort_out(call, left_out, code)
+    if call.carries_ids and left_out:
+        return Outcome(_one(left_out[0], code), _reason(left_out[0], code, "status_fail"))
+    meaning = of_code(code)
+    halving_helps = meaning.whole_call and len(named) < len(call.recipients)
+    return Outcome(Meaning(meaning.verdict, halving_helps), _reason(said, 0, "status_fail"), named)
 
 
 def _partly(call: Call, left_out: list[object]) -> Outcome:
     """Everybody but those left out was taken, if it can be told who they are."""
     if call.carries_ids:
-        return Outcome(_of_entry(left_out[0]), _reason_of(left_out[0], "unprocessed"))
+        return Outcome(_one(left_out[0]), _reason(left_out[0]))
     named, all_named = _sort_out(call, left_out)
     if all_named:
         return Outcome(ACCEPTED, "accepted", named)
     return Outcome(UNCERTAIN, "unprocessed_without_names", named)
 
 
-def _sort_out(call: Call, left_out: list[object]) -> tuple[Exceptions, bool]:
+def _sort_out(call: Call, left_out: list[object], code: int = 0) -> tuple[Exceptions, bool]:
     """Return the users of the call that the entries name, and whether each entry named some."""
     exceptions: Exceptions = {}
     all_named = True
     for entry in left_out:
         users = _users_in(entry, call)
-        outcome = (_of_entry(entry).verdict, _reason_of(entry, "unprocessed"))
+        outcome = (_one(entry, code).verdict, _reason(entry, code))
         exceptions.update(dict.fromkeys(users, outcome))
         all_named = all_named and bool(users)
     return exceptions, all_named
 
 
-def _of_entry(entry: object) -> Meaning:
-    return Meaning(of_code(_code_of(entry)).verdict)
+def _one(entry: object, otherwise: int = 0) -> Meaning:
+    """Read an entry about one user by its own code, else by that of the call."""
+    return Meaning(of_code(_code_of(entry) or otherwise).verdict)
+
+
+def _reason(said: object, otherwise: int = 0, without: str = "unprocessed") -> str:
+    code = _code_of(said) or otherwise
+    return f"code_{code}" if code else without
 
 
 def _code_of(said: object) -> int:
     code = str(said.get("code")) if isinstance(said, dict) else ""
     return int(code) if _CODE.fullmatch(code) else 0
-
-
-def _reason_of(said: object, otherwise: str) -> str:
-    code = _code_of(said)
-    return f"code_{code}" if code else otherwise
 
 
 def _entries(said: Members) -> list[object]:

@@ -47,6 +47,7 @@ class Account:
                 )
 
     def headers(self) -> dict[str, str]:
+        """Return what CleverTap knows us by."""
         return {"X-CleverTap-Account-Id": self.id, "X-CleverTap-Passcode": self.passcode}
 
 
@@ -119,6 +120,7 @@ class CleverTapSender:
         return of_reply(call, reply, secrets)
 
     async def close(self) -> None:
+        """Give back the connections; a later call is answered with `closed`."""
         await self._client.aclose()
 
     async def _exchange(self, path: str, body: bytes) -> Reply:

@@ -21,7 +21,7 @@ from experiment_engine.domain.errors import StorageInUse, StorageUnavailable
 
 log = structlog.get_logger()
 
-_CHECKPOINT_PAGES = 4_000  # 16 MiB of log before the writer folds it into the database
+_CHECKPOINT_PAGES = 12_000  # 48 MiB of log before the writer folds it into the database
 
 # Nobody but the writer may write or checkpoint: SQLite before 3.51.3 can corrupt its log when
 # two connections do so at once.

@@ -91,9 +91,9 @@ def clean(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = value if isinstance(value, str) else f"{value:g}"
-    if not text.isalnum():  # the common case needs no cleaning
-        text = _CONTROL.sub(" ", text).translate(_BRACES).strip()
-    return text[:_MAX_VALUE] or None
+    if not text.isprintable() or "{" in text or "}" in text:  # most values need no cleaning
+        text = _CONTROL.sub(" ", text).translate(_BRACES)
+    return text.strip()[:_MAX_VALUE] or None
 
 
 def placeholder_values(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from experiment_engine.domain.identifiers import (
     CallId,
     Channel,
@@ -95,8 +97,7 @@ class Experiment:
         self.state, self.reason = state, reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
     """What was fixed at the decision and never changes: enough to explain and draw it again."""
 
     event_key: str

@@ -1,0 +1,281 @@
+"""The settings: one frozen value, read once, from the environment and `.env`."""
+
+import hmac
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
+
+from dotenv.parser import parse_stream
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from experiment_engine.domain.errors import ConfigurationError
+
+Region = Literal["in1", "sg1", "us1", "aps3", "mec1", "eu1"]
+LogFormat = Literal["console", "json"]
+
+SCOPES = ("trigger", "engagement", "conversion", "stats", "admin")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_HIGHEST_PORT = 65_535
+_SQLITE = "sqlite:///"
+_SQLITE_EXAMPLE = f"{_SQLITE}data/experiment_engine.db"
+_POSTGRESQL = ("postgresql:", "postgres:", "postgresql+")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret that opens a door, and what it is for; it never shows when printed."""
+
+    token: SecretStr
+    scopes: frozenset[str] | None = None  # None: everything
+
+    def matches(self, presented: bytes) -> bool:
+        """Compare in constant time."""
+        return hmac.compare_digest(self.token.get_secret_value().encode(), presented)
+
+
+def _written(read: Callable[[str], object]) -> BeforeValidator:
+    """Read what a person wrote; a program's own value is checked by its type alone."""
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
+
+
+def _host(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError(
+                f'"{value}" is no address: write an IP address or a host name, such as 127.0.0.1'
+            ) from None
+    return value
+
+
+def _port(value: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", value) and int(value) <= _HIGHEST_PORT:
+        return int(value)
+    raise ValueError(f'"{value}" is no port: write a number from 0 (any free port) to 65535')
+
+
+def _database_url(value: str) -> str:
+    # What is wrong is not repeated: an address may hold a password.
+    if value.startswith(_POSTGRESQL):  # to lift with the storage on PostgreSQL
+        raise ValueError(
+            "this version runs on SQLite only, PostgreSQL comes with a later one:"
+            f" write {_SQLITE_EXAMPLE}"
+        )
+    path = value.removeprefix(_SQLITE)
+    if not value.startswith(_SQLITE) or not path.strip("/") or path.endswith("/"):
+        raise ValueError(
+            f"not an address of a SQLite file: write {_SQLITE_EXAMPLE},"
+            " or four slashes and an absolute path"
+        )
+    if "?" in path or path == ":memory:" or not path.isprintable():
+        raise ValueError(f"the database is a plain file, without options: write {_SQLITE_EXAMPLE}")
+    return value
+
+
+def _base_url(value: str) -> str:
+    origin = value.rstrip("/")
+    try:
+        parts = urlsplit(origin)
+        plain = f"{parts.scheme}://{parts.netloc}" == origin and "@" not in origin
+        fits = plain and parts.scheme in {"http", "https"} and bool(parts.hostname)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        fits = False
+    if not fits or not origin.isprintable() or " " in origin:
+        raise ValueError(
+            "not an origin: write http:// or https:// and a host, without a path, such as"
+            " https://in1.api.clevertap.com"
+        )
+    return origin
+
+
+def _log_format(value: str) -> str:
+    return _one_of(value, get_args(LogFormat))
+
+
+def _region(value: str) -> str:
+    return _one_of(value, get_args(Region))
+
+
+def _one_of(value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f'"{value}" is not known: write one of {", ".join(allowed)}')
+    return value
+
+
+def _switch(value: str) -> bool:
+    return _one_of(value, ("0", "1")) == "1"
+
+
+def _folder(value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # a home that nobody has
+        return Path(value)
+
+
+def _header_value(value: str) -> str:
+    if not _fits_a_header(value):
+        raise ValueError("has a blank or a special character inside: copy it again")
+    return value
+
+
+def _credentials(value: str) -> tuple[Credential, ...]:
+    entries = [entry.strip() for entry in value.split(",")]
+    credentials = [_credential(entry, place) for place, entry in enumerate(entries, start=1)]
+    if len({credential.token for credential in credentials}) < len(credentials):
+        raise ValueError("the same secret stands in it twice: keep one of the two")
+    return tuple(credentials)
+
+
+def _credential(entry: str, place: int) -> Credential:
+    # Nothing of the entry is repeated: what looks like a scope may be part of a secret.
+    prefix, colon, token = entry.partition(":")
+    scopes = frozenset(prefix.split("+")) if colon else None
+    if scopes is not None and not scopes <= set(SCOPES):
+        raise ValueError(
+            f'entry {place} has ":" after something that is no scope: write the secret alone, or'
+            f" scope+scope:secret with scopes of {', '.join(SCOPES)}"
+        )
+    secret = token if colon else entry
+    if not secret:
+        raise ValueError(f"entry {place} is empty: write secrets with one comma between two")
+    if not _fits_a_header(secret):
+        raise ValueError(
+            f"entry {place} has a blank or a special character inside: use letters, digits and"
+            " signs of the keyboard"
+        )
+    return Credential(SecretStr(secret), scopes)
+
+
+def _fits_a_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and " " not in value
+
+
+Credentials = Annotated[tuple[Credential, ...], _written(_credentials)]
+
+
+class Settings(BaseModel):
+    """How this process runs. What is said to users about each stands in `.env.example`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: Annotated[str, _written(_host)] = "127.0.0.1"
+    port: Annotated[int, _written(_port)] = 3001
+    database_url: Annotated[str, _written(_database_url), Field(repr=False)] = _SQLITE_EXAMPLE
+    engine_config: Annotated[Path | None, _written(_folder)] = None  # None: the example
+    clevertap_account_id: Annotated[str, _written(_header_value), Field(repr=False)] = ""
+    clevertap_passcode: Annotated[str, _written(_header_value), Field(repr=False)] = ""
+    clevertap_region: Annotated[Region, _written(_region)] = "in1"
+    clevertap_base_url: Annotated[str | None, _written(_base_url)] = None
+    api_token: Credentials = ()
+    amplitude_webhook_secret: Credentials = ()
+    clevertap_webhook_secret: Credentials = ()
+    log_format: Annotated[LogFormat | None, _written(_log_format)] = None
+    start_paused: Annotated[bool, _written(_switch)] = False
+
+    @model_validator(mode="after")
+    def _account_is_whole(self) -> Self:
+        if bool(self.clevertap_account_id) != bool(self.clevertap_passcode):
+            there, missing = "CLEVERTAP_ACCOUNT_ID", "CLEVERTAP_PASSCODE"
+            if self.clevertap_passcode:
+                there, missing = missing, there
+            raise ValueError(
+                f"{missing}: is missing while {there} is set: set both to send,"
+                " or neither for a dry run"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        names = ("api_token", "amplitude_webhook_secret", "clevertap_webhook_secret")
+        missing = [name.upper() for name in names if not getattr(self, name)]
+        if missing and not self.is_loopback:
+            raise ValueError(
+                f'HOST: "{self.host}" can be reached from elsewhere: set {", ".join(missing)} too,'
+                " or HOST=127.0.0.1"
+            )
+        return self
+
+    @property
+    def is_live(self) -> bool:
+        """Say whether messages go out for real: there is a CleverTap account."""
+        return bool(self.clevertap_account_id)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Say whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
+    def database_path(self) -> Path:
+        """Return where the SQLite database lies; relative to the working directory."""
+        return Path(self.database_url.removeprefix(_SQLITE))
+
+
+def read_settings(environ: Mapping[str, str], env_file: Path | None = Path(".env")) -> Settings:
+    """Read the settings; the environment wins over the file, also where it is empty.
+
+    Raises ConfigurationError with one line that names the setting and the mend, never a secret.
+    """
+    given = {**(_read_env_file(env_file) if env_file is not None else {}), **environ}
+    values: dict[str, Any] = {
+        name: value
+        for name in Settings.model_fields
+        if (value := given.get(name.upper(), "").strip())
+    }
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _mistake(error) from None
+
+
+def _mistake(error: ValidationError) -> ConfigurationError:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    text = first["msg"].removeprefix("Value error, ")
+    line = f"{str(first['loc'][0]).upper()}: {text}" if first["loc"] else text
+    return ConfigurationError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    if not path.is_file():  # also where `.env` is a folder, as some virtual environments are
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path.name}: not UTF-8: save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path.name}: cannot be read: {error.strerror}") from None
+    return dict(_lines(path.name, text))
+
+
+def _lines(file: str, text: str) -> Iterator[tuple[str, str]]:
+    # Read without python-dotenv's own loading: that skips a line it cannot read, so that a token
+    # with a missing quote mark would leave the door open, and it fills in ${...} by itself.
+    for binding in parse_stream(io.StringIO(text)):
+        is_setting = binding.key is not None and binding.key.lower() in Settings.model_fields
+        if binding.error or (is_setting and binding.value is None):
+            raise ConfigurationError(
+                f"{file}: line {binding.original.line}: not understood: write NAME=value,"
+                " and close every quote mark"
+            )
+        if binding.key is not None and binding.value is not None:
+            yield binding.key, binding.value
