@@ -159,7 +159,10 @@ def open_sender(settings: Settings, rules: Rules) -> MessageSender:
         return DryRunSender()
     whatsapp = rules.channels.get(WHATSAPP)
     return CleverTapSender(
-        open_client(settings.clevertap_base_url or base_url(settings.clevertap_region)),
+        open_client(
+            settings.clevertap_base_url or base_url(settings.clevertap_region),
+            connections=sum(channel.max_in_flight for channel in rules.channels.values()),
+        ),
         Account(settings.clevertap_account_id, settings.clevertap_passcode),
         whatsapp_endpoint=whatsapp.endpoint if whatsapp else "externaltrigger",
     )

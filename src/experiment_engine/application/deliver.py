@@ -32,6 +32,7 @@ from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
 LEASE = Duration(2 * MINUTE)  # far above a call's time limit: nobody else touches what is claimed
+_NOT_LET_IN = (401, 403)  # may heal, so it is tried again; yet it is a definite refusal
 _SPARE = 200  # due deliveries looked at beyond what can be sent, so that none outlives its time
 
 
@@ -369,7 +370,7 @@ def _judge_channels(answers: Sequence[tuple[Call, Answer]], outbox: Outbox, now:
         channel = call.content.channel
         if answer.verdict is Verdict.ACCEPTED:
             after[channel] = 0
-        elif answer.verdict is Verdict.REFUSED:
+        elif answer.verdict is Verdict.REFUSED or answer.status in _NOT_LET_IN:
             after[channel] = after.get(channel, 0) + 1
     for channel, failures in after.items():
         if failures != before.get(channel, 0):

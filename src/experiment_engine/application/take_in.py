@@ -104,7 +104,7 @@ class _Batch:
         named = [
             fact.experiment_id
             for fact in facts
-            if isinstance(fact, Feedback) and fact.experiment_id is not None
+            if isinstance(fact, Feedback | Chosen) and fact.experiment_id is not None
         ]
         owners = intake.owners(named) if named else {}
         user_ids = dict.fromkeys([*_user_ids(facts), *owners.values()])
@@ -175,7 +175,7 @@ class _Batch:
 
     def _feedback(self, fact: Feedback) -> Result:
         at = self._time(fact.at)
-        owner = self.owners.get(fact.experiment_id) if fact.experiment_id is not None else None
+        owner = self._owner(fact.experiment_id)
         user_id = fact.user_id or owner
         if user_id is None:
             result = ignored(Reason.UNKNOWN_EXPERIMENT)
@@ -189,8 +189,11 @@ class _Batch:
         return result
 
     def _chosen(self, fact: Chosen) -> Result:
-        user = self._user(fact.user_id)
         at = self._time(fact.at)
+        user_id = fact.user_id or self._owner(fact.experiment_id)
+        if user_id is None:
+            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        user = self._user(user_id)
         if user.erased and not fact.allowed:
             return Result("recorded")
         if user.erased:
@@ -199,8 +202,11 @@ class _Batch:
         results = self._choose(user, fact.channel, at, fact.source, allowed=fact.allowed)
         result = merged(results)
         name = "opted_in" if fact.allowed else "opted_out"
-        self._keep_once(fact.user_id, fact.source, name, at, fact.raw, result)
+        self._keep_once(user_id, fact.source, name, at, fact.raw, result)
         return result
+
+    def _owner(self, experiment_id: ExperimentId | None) -> UserId | None:
+        return None if experiment_id is None else self.owners.get(experiment_id)
 
     def _choose(
         self,

@@ -130,7 +130,7 @@ def number(least: float, most: float, *, above: bool = False, below: bool = Fals
         at_end = (above and value == least) or (below and value == most)
         return float(value) if inside and not at_end and isfinite(value) else None
 
-    low = f"above {least:g}" if above else f"from {least:g}"
+    low = f"above {least:g}" if above else f"of at least {least:g}"
     high = f"below {most:g}" if below else f"at most {most:g}"
     return Kind(f"a number {low} and {high}", read)
 

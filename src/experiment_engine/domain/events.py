@@ -60,14 +60,18 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A user said yes or no to messages, on one channel or on all."""
+    """A user said yes or no to messages, on one channel or on all.
 
-    user_id: UserId
+    Known by user, or by an experiment of theirs.
+    """
+
+    user_id: UserId | None
     allowed: bool
     at: Instant | None
     raw: bytes
     source: Source
     channel: Channel = EVERY_CHANNEL
+    experiment_id: ExperimentId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def test_fault(
     assert (answer.verdict, answer.reason) == (verdict, reason)
 
 
+@pytest.mark.parametrize("run", [uvloop.new_event_loop], ids=["uvloop"], indirect=True)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_never_a_wrong_proof(run: Run, double: CleverTapDouble, behaviour: str) -> None:
     """What the server took is never called refused, and what it did not take never accepted."""

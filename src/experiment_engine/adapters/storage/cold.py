@@ -151,7 +151,7 @@ class ColdStatements:
                 made.c.combo_key == combo,
                 made.c.mode == mode.value,
             )
-            .values(state=State.CANCELLED.value, reason=str(reason))
+            .values(state=State.CANCELLED.value, reason=str(reason), slot=made.c.id)
         )
         return done.rowcount
 
@@ -166,7 +166,7 @@ class ColdStatements:
         self.core.execute(
             update(made)
             .where(mine, made.c.state == State.SCHEDULED.value)
-            .values(state=State.CANCELLED.value, reason=Reason.ERASED.value)
+            .values(state=State.CANCELLED.value, reason=Reason.ERASED.value, slot=made.c.id)
         )
         nobody = f"erased:{hashed}"
         self.core.execute(

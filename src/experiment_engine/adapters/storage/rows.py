@@ -5,10 +5,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from experiment_engine.adapters.storage.tables import WAITING_SLOT
 from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import (
+    WAITING,
     Decided,
     Experiment,
     Mode,
@@ -59,6 +61,7 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         made.attempts,
         made.call_id,
         made.lease_until,
+        _slot(made),
         decided.event_key,
         decided.zone,
         decided.propensity,
@@ -86,9 +89,14 @@ def changed_experiment_row(changed: Experiment) -> Row:
         changed.attempts,
         changed.call_id,
         changed.lease_until,
+        _slot(changed),
         changed.id,
         changed.user_id,
     )
+
+
+def _slot(experiment: Experiment) -> str:
+    return WAITING_SLOT if experiment.state in WAITING else experiment.id
 
 
 def event_row(stored: StoredEvent) -> Row:

@@ -60,15 +60,16 @@ ON CONFLICT (source, digest) DO NOTHING
 """
 
 ADD_EXPERIMENT = f"""
-INSERT INTO experiment ({EXPERIMENT_COLUMNS}, event_key, zone, propensity, distribution_id,
+INSERT INTO experiment ({EXPERIMENT_COLUMNS}, slot, event_key, zone, propensity, distribution_id,
                         snapshot_id, seed, language, title, body, context)
-VALUES ({", ".join("?" * 32)})
+VALUES ({", ".join("?" * 33)})
 """
 
 CHANGE_EXPERIMENT = """
 UPDATE experiment
    SET postponed = ?, due_at = ?, expires_at = ?, state = ?, reason = ?, placed_at = ?,
-       opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?
+       opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?,
+       slot = ?
  WHERE id = ? AND user_id = ?
 """
 

@@ -1,5 +1,6 @@
 """Randomness of the operating system: ids and seeds."""
 
+import random
 import secrets
 
 import uuid_utils
@@ -9,7 +10,15 @@ from experiment_engine.domain.moments import Instant
 
 
 class SystemChance:
-    """Ids that sort by time and seeds that nobody can foresee."""
+    """Ids that sort by time, and seeds from one generator that the system's randomness starts.
+
+    A system call for every seed costs more than the draw it is for; a seed is kept beside its
+    decision and hides nothing.
+    """
+
+    def __init__(self) -> None:
+        """Start the generator anew: no two processes share its numbers."""
+        self._generator = random.Random(secrets.randbits(256))  # noqa: S311 - not for secrets
 
     def experiment_id(self, at: Instant) -> ExperimentId:
         """Return a new UUIDv7 of the machine's time; `at` is for clocks that tests turn."""
@@ -26,4 +35,4 @@ class SystemChance:
 
     def seed(self) -> int:
         """Return a number from 0 to 2**63 - 1."""
-        return secrets.randbits(63)
+        return self._generator.getrandbits(63)

@@ -8,7 +8,7 @@ import uvicorn
 from cyclopts import Parameter
 
 from experiment_engine.adapters.system.logs import configure_logs
-from experiment_engine.bootstrap import open_engine, open_sender
+from experiment_engine.bootstrap import Engine, open_engine, open_sender
 from experiment_engine.domain.errors import StorageInUse
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
@@ -72,10 +72,16 @@ def open_application(settings: Settings) -> tuple[Door, Running]:
     engine = open_engine(settings, configure_logs(settings.log_format))
     engine.open(paused=settings.start_paused)
     sender = open_sender(settings, engine.rules)
+    worker = Worker(engine, sender, engine.rules.channels, engine.rules.send_per_second)
+    return around(engine, worker, settings)
+
+
+def around(engine: Engine, worker: Worker | None, settings: Settings) -> tuple[Door, Running]:
+    """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
         engine=engine,
         lane=GroupCommit(engine.take),
-        worker=Worker(engine, sender, engine.rules.channels, engine.rules.send_per_second),
+        worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
     )
     app = build_app(

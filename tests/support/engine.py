@@ -1,0 +1,202 @@
+"""The real application in this process: real SQLite file, real HTTP, the clock in the test's hand.
+
+    with running_engine(tmp_path, clock=clock) as engine:
+        engine.event("usr_1")
+        engine.deliver(after="2min")
+
+Nothing is delivered or learned before the test says so, unless `worker_runs` is given. For the
+command itself, its signals and its exit status there is `server.py`.
+"""
+
+import asyncio
+import io
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx2
+import uvicorn
+
+from experiment_engine.adapters.system.logs import Journal
+from experiment_engine.application.ports import Chance, MessageSender
+from experiment_engine.bootstrap import Engine, open_engine, open_sender
+from experiment_engine.entrypoints.cli.serving import around
+from experiment_engine.entrypoints.http.door import Door
+from experiment_engine.entrypoints.worker import Worker
+from experiment_engine.settings import read_settings
+from tests.support.chance import FakeChance
+from tests.support.clevertap_double import ACCOUNT_ID, PASSCODE
+from tests.support.clock import FakeClock
+from tests.support.configuration import COHORT, TRIGGER, write_configuration
+
+Json = dict[str, Any]
+
+_PATIENCE = 20.0  # seconds for what should take milliseconds
+_keys = itertools.count(1)
+
+
+class _Provider(Protocol):
+    @property
+    def base_url(self) -> str: ...
+
+
+def live(provider: _Provider) -> dict[str, str]:
+    """Return the settings that send for real, to a double of CleverTap."""
+    return {
+        "CLEVERTAP_ACCOUNT_ID": ACCOUNT_ID,
+        "CLEVERTAP_PASSCODE": PASSCODE,
+        "CLEVERTAP_BASE_URL": provider.base_url,
+    }
+
+
+def amplitude_event(user: str | None, at: str, name: str = TRIGGER, **members: Any) -> Json:
+    """Return an event as Amplitude sends it, with an insert id of its own."""
+    return {
+        "event_type": name,
+        "user_id": user,
+        "device_id": f"device of {user}",
+        "$insert_id": f"insert-{next(_keys)}",
+        "event_time": at,
+        **members,
+    }
+
+
+@dataclass
+class RunningEngine:
+    """A started engine and the doors through which a test meets it."""
+
+    url: str
+    client: httpx2.Client
+    clock: FakeClock
+    engine: Engine  # to look inside; what users see comes through the client
+    log: io.StringIO
+    _worker: Worker
+    _hand: asyncio.Runner
+
+    def post(self, path: str, body: Any = None, **headers: str) -> httpx2.Response:
+        """Post JSON, or bytes as they are."""
+        if isinstance(body, bytes):
+            return self.client.post(path, content=body, headers=headers)
+        return self.client.post(path, json=body, headers=headers)
+
+    def get(self, path: str, **params: str) -> Json:
+        """Return what a route answers, which must be a success."""
+        answer: Json = self.client.get(path, params=params).raise_for_status().json()
+        return answer
+
+    def results(self, path: str, body: Any) -> list[Json]:
+        """Return the results of a webhook's events."""
+        results: list[Json] = self.post(path, body).raise_for_status().json()["results"]
+        return results
+
+    def events(self, *events: Json) -> list[Json]:
+        """Send one batch of Amplitude events and return its results."""
+        return self.results("/webhook/amplitude", list(events))
+
+    def event(self, user: str | None, name: str = TRIGGER, **members: Any) -> Json:
+        """Send one Amplitude event, of now unless `at` says otherwise; return its result."""
+        at = members.pop("at", self.clock.iso())
+        (result,) = self.events(amplitude_event(user, at, name, **members))
+        return result
+
+    def scheduled(self, user: str, **members: Any) -> str:
+        """Send an event that must start an experiment; return the experiment's id."""
+        result = self.event(user, **members)
+        assert result["status"] == "scheduled", result
+        return str(result["experiment_id"])
+
+    def trigger(self, user: str, cohort: str = COHORT, **body: Any) -> httpx2.Response:
+        """Ask through the API that a user be written to."""
+        return self.post("/api/trigger", {"user_id": user, "cohort": cohort, **body})
+
+    def opened(self, **body: str) -> Json:
+        """Report an open; return its result."""
+        return self.results("/webhook/opened", body)[0]
+
+    def converted(self, **body: str) -> Json:
+        """Report a conversion; return its result."""
+        return self.results("/webhook/converted", body)[0]
+
+    def experiment(self, experiment_id: str) -> Json:
+        """Return one experiment with everything that explains it."""
+        return self.get(f"/api/experiments/{experiment_id}")
+
+    def state(self, experiment_id: str) -> tuple[str, str | None]:
+        """Return where a delivery is, and why."""
+        found = self.experiment(experiment_id)
+        return found["status"], found["reason"]
+
+    def deliver(self, after: str = "0s") -> None:
+        """Let this much time pass, then do all that is due, as the worker does; by hand only."""
+        self.clock.advance(after)
+        self._hand.run(self._deliver())
+
+    async def _deliver(self) -> None:
+        worker = self._worker
+        while worker._turn() or worker._calls or worker._answers:
+            await worker._pause(busy=True)
+
+    def learn(self) -> None:
+        """Let the policies see the counters, as the worker does twice a second."""
+        self.engine.learn()
+
+
+@contextmanager
+def running_engine(
+    folder: Path,
+    *,
+    config: Path | None = None,
+    clock: FakeClock | None = None,
+    chance: Chance | None = None,
+    environ: Mapping[str, str] | None = None,
+    sender: MessageSender | None = None,
+    worker_runs: bool = False,
+) -> Iterator[RunningEngine]:
+    """Start an engine on the database in `folder`, dry-run unless `environ` has an account."""
+    given = {
+        "DATABASE_URL": f"sqlite:///{folder / 'engine.db'}",
+        "ENGINE_CONFIG": str(config or write_configuration(folder / "configuration")),
+        **(environ or {}),
+    }
+    settings, log = read_settings(given, env_file=None), io.StringIO()
+    at = clock or FakeClock()
+    engine = open_engine(settings, Journal("console", log), at, chance or FakeChance())
+    engine.open(paused=settings.start_paused)
+    rules = engine.rules
+    sending = sender or open_sender(settings, rules)
+    worker = Worker(engine, sending, rules.channels, rules.send_per_second)
+    door, _ = around(engine, worker if worker_runs else None, settings)
+    with (
+        _serving(door) as url,
+        httpx2.Client(base_url=url, trust_env=False, verify=False) as client,
+    ):
+        with asyncio.Runner() as hand:
+            yield RunningEngine(url, client, at, engine, log, worker, hand)
+            if not worker_runs:
+                hand.run(sending.close())
+
+
+@contextmanager
+def _serving(door: Door) -> Iterator[str]:
+    config = uvicorn.Config(
+        door, http="httptools", ws="none", lifespan="on", access_log=False, log_config=None
+    )
+    server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listener],), name="server")
+    with listener:
+        thread.start()
+        deadline = time.monotonic() + _PATIENCE
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert server.started, "the server did not start"
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(_PATIENCE)

@@ -1,0 +1,92 @@
+"""Stand-ins for what is outside: a clock that is turned, chance that is counted, a provider."""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+
+from experiment_engine.domain.delivery.message import Answer, Call, Verdict
+from experiment_engine.domain.identifiers import CallId, ExperimentId, SnapshotId
+from experiment_engine.domain.moments import Duration, Instant
+
+NOW = Instant(1_795_168_800_000)  # 2026-11-20T10:00:00Z, a Friday: 15:30 in Kolkata
+
+
+class FakeClock:
+    """Stands still until it is turned."""
+
+    def __init__(self, now: Instant = NOW) -> None:
+        self._now = now
+
+    def now(self) -> Instant:
+        return self._now
+
+    def advance(self, span: Duration | int) -> Instant:
+        self._now = Instant(self._now + span)
+        return self._now
+
+
+class CountingChance:
+    """Ids in the order of asking, and seeds that look like chance and are the same every time."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, int] = {}
+
+    def experiment_id(self, at: Instant) -> ExperimentId:
+        del at
+        return experiment_number(self._next("experiment"))
+
+    def call_id(self) -> CallId:
+        return CallId(f"call-{self._next('call'):05}")
+
+    def snapshot_id(self) -> SnapshotId:
+        return SnapshotId(f"snapshot-{self._next('snapshot'):05}")
+
+    def seed(self) -> int:
+        number = self._next("seed").to_bytes(8)
+        return int.from_bytes(blake2b(number, digest_size=8).digest()) >> 1
+
+    def _next(self, kind: str) -> int:
+        self._asked[kind] = self._asked.get(kind, 0) + 1
+        return self._asked[kind]
+
+
+def experiment_number(number: int) -> ExperimentId:
+    """Return the id that CountingChance gives out as the n-th one."""
+    return ExperimentId(f"id-{number:05}")
+
+
+Answering = Callable[[Call], Answer]
+
+
+class FakeSender:
+    """Answers every call by one function, and remembers the calls."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+        self.calls: list[Call] = []
+
+    async def send(self, call: Call) -> Answer:
+        self.calls.append(call)
+        return self._answering(call)
+
+    async def close(self) -> None:
+        return None
+
+
+def an_answer(
+    verdict: Verdict = Verdict.ACCEPTED,
+    reason: str = "",
+    *,
+    exceptions: Mapping[str, Verdict] | None = None,
+    retry_after: Duration | None = None,
+    whole_call: bool = True,
+) -> Answer:
+    """Return what a provider answered; by default it took the call."""
+    return Answer(
+        verdict,
+        reason or verdict.value,
+        answer="as told",
+        status=200 if verdict is Verdict.ACCEPTED else None,
+        retry_after=retry_after,
+        whole_call=whole_call,
+        exceptions={user: (own, own.value) for user, own in (exceptions or {}).items()},  # type: ignore[misc]
+    )
