@@ -23,6 +23,7 @@ from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
     cancel_what_cannot_be_sent,
     erase_user,
+    prune,
     set_paused,
 )
 from experiment_engine.application.ports import Chance, Clock, MessageSender
@@ -55,6 +56,7 @@ class Engine:
     def __post_init__(self) -> None:
         """Put the values together that the use cases share."""
         self.guardrails = Guardrails(self.rules, self.mode)
+        self._counts_moved = True  # since the newest snapshots; set and read without a lock
         self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
         self._delivering = Delivering(self.guardrails, self.chance)
         self._learning = Learning(self.rules.cohorts, self.mode, self.chance)
@@ -80,6 +82,7 @@ class Engine:
         began = time.perf_counter()
         with self.storage.transaction() as tx:
             taken = take_in(facts, self._deciding, tx, self.clock.now())
+        self._counts_moved = self._counts_moved or taken.counts_moved
         self.metrics.batch_seconds.observe(time.perf_counter() - began)
         self.metrics.count_results(taken.results)
         self.journal.lines(experiment_lines(taken.decided))
@@ -107,9 +110,19 @@ class Engine:
 
     def learn(self) -> None:
         """Refresh the policies' snapshots where the counters moved."""
+        if not self._counts_moved:
+            return
+        self._counts_moved = False
         with self.storage.transaction() as tx:
-            fresh = learn(self.policies, self._learning, tx, self.clock.now())
-        self.policies.update(fresh)
+            learned = learn(self.policies, self._learning, tx, self.clock.now())
+        self.policies.update(learned.fresh)
+        if learned.more_to_come:
+            self._counts_moved = True
+
+    def prune(self) -> bool:
+        """Delete a little of what is past its retention; return whether there may be more."""
+        with self.storage.transaction() as tx:
+            return prune(self.rules, tx, self.clock.now())
 
     def pause(self, scope: str | None, *, paused: bool) -> None:
         """Pause or resume one cohort, or everything."""
@@ -126,6 +139,7 @@ class Engine:
         self.storage.close()
 
     def _tell_moves(self, experiments: Sequence[Experiment]) -> None:
+        self._counts_moved = self._counts_moved or bool(experiments)
         self.metrics.count_moves(experiments)
         dry_run = self.mode is Mode.DRY_RUN
         self.journal.lines(move_lines(experiments, dry_run=dry_run))

@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import Table, select
+from tests.support.clock import MORNING, FakeClock
+from tests.support.fakes import CountingChance, an_answer
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
@@ -46,11 +48,11 @@ from experiment_engine.domain.identifiers import (
     ExperimentId,
     UserId,
 )
-from experiment_engine.domain.moments import DAY, HOUR, MINUTE, Duration, Instant
+from experiment_engine.domain.moments import DAY, MINUTE, Duration, Instant, to_instant
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import ChannelRules, Rules
-from tests.support.fakes import NOW, CountingChance, FakeClock, an_answer
 
+NOW = to_instant(MORNING)
 PUSH, WHATSAPP = Channel("push"), Channel("whatsapp")
 CHECKOUT = CohortName("checkout_abandoners")
 PAYMENT = CohortName("payment_failed")
@@ -99,7 +101,7 @@ def a_catalogue(
     placeholders: Sequence[Placeholder] = (),
 ) -> Catalogue:
     """Return a text that tells its channel, angle and offer for every combo of the cohorts."""
-    texts = {
+    texts: dict[tuple[str, str, str, str, str], Text] = {
         (language, "*", combo.channel, combo.angle, combo.offer): a_text(
             f"{body} ({combo.channel}, {combo.angle}, {combo.offer})", language=language
         )
@@ -107,7 +109,7 @@ def a_catalogue(
         for cohort in cohorts
         for combo in cohort.space.combos
     }
-    return Catalogue(dict(texts), {placeholder.name: placeholder for placeholder in placeholders})
+    return Catalogue(texts, {placeholder.name: placeholder for placeholder in placeholders})
 
 
 def some_rules(*cohorts: Cohort, **changes: Any) -> Rules:
@@ -204,13 +206,13 @@ def _feedback(
 def said_no(user: str = USER, *, channel: str = EVERY_CHANNEL, at: int | None = None) -> Chosen:
     """Return an opt-out."""
     moment = None if at is None else Instant(at)
-    return Chosen(UserId(user), False, moment, b"{}", Source.API, Channel(channel))  # noqa: FBT003
+    return Chosen(UserId(user), False, moment, b"{}", Source.API, Channel(channel))
 
 
 def said_yes(user: str = USER, *, channel: str = EVERY_CHANNEL, at: int | None = None) -> Chosen:
     """Return an opt-in."""
     moment = None if at is None else Instant(at)
-    return Chosen(UserId(user), True, moment, b"{}", Source.API, Channel(channel))  # noqa: FBT003
+    return Chosen(UserId(user), True, moment, b"{}", Source.API, Channel(channel))
 
 
 def requested(
@@ -366,6 +368,3 @@ def a_world(rules: Rules | None = None, mode: Mode = Mode.LIVE) -> Iterator[Worl
             yield World(storage, rules or some_rules(), mode)
         finally:
             storage.close()
-
-
-HALF_HOUR = Duration(HOUR // 2)

@@ -10,7 +10,6 @@ command itself, its signals and its exit status there is `server.py`.
 
 import asyncio
 import io
-import itertools
 import socket
 import threading
 import time
@@ -18,10 +17,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import uvicorn
+from tests.support.clock import FakeClock
+from tests.support.configuration import COHORT, TRIGGER, write_configuration
+from tests.support.events import Json, amplitude_event
+from tests.support.fakes import CountingChance
 
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, MessageSender
@@ -30,41 +33,8 @@ from experiment_engine.entrypoints.cli.serving import around
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import read_settings
-from tests.support.chance import FakeChance
-from tests.support.clevertap_double import ACCOUNT_ID, PASSCODE
-from tests.support.clock import FakeClock
-from tests.support.configuration import COHORT, TRIGGER, write_configuration
-
-Json = dict[str, Any]
 
 _PATIENCE = 20.0  # seconds for what should take milliseconds
-_keys = itertools.count(1)
-
-
-class _Provider(Protocol):
-    @property
-    def base_url(self) -> str: ...
-
-
-def live(provider: _Provider) -> dict[str, str]:
-    """Return the settings that send for real, to a double of CleverTap."""
-    return {
-        "CLEVERTAP_ACCOUNT_ID": ACCOUNT_ID,
-        "CLEVERTAP_PASSCODE": PASSCODE,
-        "CLEVERTAP_BASE_URL": provider.base_url,
-    }
-
-
-def amplitude_event(user: str | None, at: str, name: str = TRIGGER, **members: Any) -> Json:
-    """Return an event as Amplitude sends it, with an insert id of its own."""
-    return {
-        "event_type": name,
-        "user_id": user,
-        "device_id": f"device of {user}",
-        "$insert_id": f"insert-{next(_keys)}",
-        "event_time": at,
-        **members,
-    }
 
 
 @dataclass
@@ -158,7 +128,10 @@ def running_engine(
     sender: MessageSender | None = None,
     worker_runs: bool = False,
 ) -> Iterator[RunningEngine]:
-    """Start an engine on the database in `folder`, dry-run unless `environ` has an account."""
+    """Start an engine on the database in `folder`, dry-run unless `environ` has an account.
+
+    An engine that is started again in the same folder needs the same chance, or ids come twice.
+    """
     given = {
         "DATABASE_URL": f"sqlite:///{folder / 'engine.db'}",
         "ENGINE_CONFIG": str(config or write_configuration(folder / "configuration")),
@@ -166,7 +139,7 @@ def running_engine(
     }
     settings, log = read_settings(given, env_file=None), io.StringIO()
     at = clock or FakeClock()
-    engine = open_engine(settings, Journal("console", log), at, chance or FakeChance())
+    engine = open_engine(settings, Journal("console", log), at, chance or CountingChance())
     engine.open(paused=settings.start_paused)
     rules = engine.rules
     sending = sender or open_sender(settings, rules)
@@ -175,9 +148,11 @@ def running_engine(
     with (
         _serving(door) as url,
         httpx2.Client(base_url=url, trust_env=False, verify=False) as client,
+        asyncio.Runner() as hand,
     ):
-        with asyncio.Runner() as hand:
+        try:
             yield RunningEngine(url, client, at, engine, log, worker, hand)
+        finally:
             if not worker_runs:
                 hand.run(sending.close())
 

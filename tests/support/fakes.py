@@ -1,38 +1,25 @@
-"""Stand-ins for what is outside: a clock that is turned, chance that is counted, a provider."""
+"""Stand-ins for what is outside: chance that is counted, a provider. The clock is in clock.py."""
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 from experiment_engine.domain.delivery.message import Answer, Call, Verdict
-from experiment_engine.domain.identifiers import CallId, ExperimentId, SnapshotId
+from experiment_engine.domain.identifiers import CallId, ExperimentId, SnapshotId, UserId
 from experiment_engine.domain.moments import Duration, Instant
-
-NOW = Instant(1_795_168_800_000)  # 2026-11-20T10:00:00Z, a Friday: 15:30 in Kolkata
-
-
-class FakeClock:
-    """Stands still until it is turned."""
-
-    def __init__(self, now: Instant = NOW) -> None:
-        self._now = now
-
-    def now(self) -> Instant:
-        return self._now
-
-    def advance(self, span: Duration | int) -> Instant:
-        self._now = Instant(self._now + span)
-        return self._now
 
 
 class CountingChance:
-    """Ids in the order of asking, and seeds that look like chance and are the same every time."""
+    """Ids in the order of asking, and seeds that look like chance and are the same every time.
+
+    An engine that is opened again on the same database needs the same one, or ids come twice.
+    """
 
     def __init__(self) -> None:
         self._asked: dict[str, int] = {}
 
     def experiment_id(self, at: Instant) -> ExperimentId:
         del at
-        return experiment_number(self._next("experiment"))
+        return ExperimentId(f"id-{self._next('experiment'):05}")
 
     def call_id(self) -> CallId:
         return CallId(f"call-{self._next('call'):05}")
@@ -47,11 +34,6 @@ class CountingChance:
     def _next(self, kind: str) -> int:
         self._asked[kind] = self._asked.get(kind, 0) + 1
         return self._asked[kind]
-
-
-def experiment_number(number: int) -> ExperimentId:
-    """Return the id that CountingChance gives out as the n-th one."""
-    return ExperimentId(f"id-{number:05}")
 
 
 Answering = Callable[[Call], Answer]
@@ -88,5 +70,5 @@ def an_answer(
         status=200 if verdict is Verdict.ACCEPTED else None,
         retry_after=retry_after,
         whole_call=whole_call,
-        exceptions={user: (own, own.value) for user, own in (exceptions or {}).items()},  # type: ignore[misc]
+        exceptions={UserId(user): (own, own.value) for user, own in (exceptions or {}).items()},
     )

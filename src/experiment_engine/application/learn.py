@@ -28,14 +28,23 @@ class Learning:
     chance: Chance
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The policies on fresh statistics, and whether others moved too little to follow yet."""
+
+    fresh: Mapping[CohortName, PolicyInForce]
+    more_to_come: bool
+
+
 def learn(
     in_force: Mapping[CohortName, PolicyInForce],
     learning: Learning,
     lessons: Lessons,
     now: Instant,
-) -> dict[CohortName, PolicyInForce]:
-    """Return a policy on fresh statistics for every cohort whose statistics moved enough."""
-    fresh = {}
+) -> Learned:
+    """Put every cohort whose statistics moved enough on fresh ones."""
+    fresh: dict[CohortName, PolicyInForce] = {}
+    more_to_come = False
     for name, cohort in learning.cohorts.items():
         current = in_force.get(name)
         statistics = _statistics(cohort, lessons.counts(learning.mode, name))
@@ -43,7 +52,9 @@ def learn(
             fresh[name] = _first(cohort, statistics, learning, lessons, now)
         elif _worth_a_snapshot(current.snapshot, statistics, now):
             fresh[name] = _next(cohort, statistics, learning, lessons, now)
-    return fresh
+        elif not _same(current.snapshot.statistics, statistics):
+            more_to_come = True
+    return Learned(fresh, more_to_come)
 
 
 def _first(

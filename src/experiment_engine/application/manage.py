@@ -33,6 +33,19 @@ def erase_user(user_id: UserId, administration: Administration, now: Instant) ->
     administration.erase(user_id, now)
 
 
+PRUNED_AT_ONCE = 500  # rows of each kind in one transaction: ingest waits only that long
+
+
+def prune(rules: Rules, administration: Administration, now: Instant) -> bool:
+    """Delete a little of what is past its retention; return whether there may be more."""
+    gone = administration.prune(
+        Instant(now - rules.retention.raw_events),
+        Instant(now - rules.retention.experiments),
+        PRUNED_AT_ONCE,
+    )
+    return gone >= PRUNED_AT_ONCE
+
+
 def cancel_what_cannot_be_sent(
     rules: Rules, mode: Mode, administration: Administration
 ) -> Mapping[Reason, int]:

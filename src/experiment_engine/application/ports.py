@@ -135,6 +135,9 @@ class Administration(People, Protocol):
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id."""
 
+    def prune(self, events_before: Instant, experiments_before: Instant, limit: int) -> int:
+        """Delete at most `limit` rows of each kind that are older; return how many went."""
+
     def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
         """Return which combos of which mode wait to be sent."""
 

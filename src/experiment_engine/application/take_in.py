@@ -55,6 +55,7 @@ class Taken:
 
     results: Sequence[Result]
     decided: Mapping[ExperimentId, tuple[Experiment, Decided]]
+    counts_moved: bool = False
 
 
 def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant) -> Taken:
@@ -65,7 +66,7 @@ def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Inst
     batch = _Batch.load(facts, deciding, intake, now)
     results = [batch.take(fact) for fact in facts]
     intake.store(batch.changes)
-    return Taken(results, batch.changes.decided)
+    return Taken(results, batch.changes.decided, bool(batch.changes.counts))
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from experiment_engine.domain.delivery.message import Answer, Call, Verdict
 from experiment_engine.domain.delivery.retry import Breaker
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import Channel
-from experiment_engine.domain.moments import SECOND, Duration, Instant
+from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
 from experiment_engine.domain.rules import ChannelRules
 
 log = structlog.get_logger()
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 _IDLE = 0.05  # seconds between looks for what is due
 _LEARN_EVERY = Duration(SECOND // 2)
 _RECOVER_EVERY = Duration(30 * SECOND)
+_PRUNE_EVERY = Duration(10 * MINUTE)
 _UNLIMITED = 1_000_000
 
 
@@ -45,6 +46,9 @@ class DeliveryEngine(Protocol):
 
     def learn(self) -> None:
         """Refresh the policies' snapshots."""
+
+    def prune(self) -> bool:
+        """Delete a little of what is past its retention; return whether there may be more."""
 
 
 @dataclass
@@ -129,7 +133,7 @@ class Worker:
         self._calls: set[asyncio.Task[None]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
-        self._learned_at = self._recovered_at = Instant(0)
+        self._learned_at = self._recovered_at = self._prune_at = Instant(0)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -158,9 +162,16 @@ class Worker:
                 log.exception("worker_turn_failed")
                 busy = False
             await self._pause(busy=busy)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """Wait for the calls under way, and record them even if the database comes back late."""
         while self._calls or self._answers:
             await self._pause(busy=False)
-            self._record()
+            try:
+                self._record()
+            except StorageUnavailable:
+                continue
         await self._sender.close()
 
     def _turn(self) -> bool:
@@ -173,6 +184,9 @@ class Worker:
         if now - self._learned_at >= _LEARN_EVERY:
             self._engine.learn()
             self._learned_at = now
+        if now >= self._prune_at:
+            more = self._engine.prune()
+            self._prune_at = Instant(now + (SECOND if more else _PRUNE_EVERY))
         claimed = self._engine.claim(self.lanes.free(now), self._pace.allowance(now))
         self._pace.spend(sum(len(call.recipients) for call in claimed.calls))
         for call in claimed.calls:
@@ -198,12 +212,9 @@ class Worker:
             await asyncio.sleep(0 if busy else _IDLE)
 
     async def _send(self, call: Call) -> None:
-        answer = await send_halving(self._sender, call)
-        for part, outcome in answer:
-            self._answers.append((part, outcome))
-        whole = answer[-1][1] if answer else None
-        if whole is not None:
-            self.lanes.end(call, whole, self._engine.clock.now())
+        outcomes = await send_halving(self._sender, call)
+        self._answers += outcomes
+        self.lanes.end(call, outcomes[-1][1], self._engine.clock.now())
 
 
 async def send_halving(sender: MessageSender, call: Call) -> list[tuple[Call, Answer]]:
@@ -211,7 +222,11 @@ async def send_halving(sender: MessageSender, call: Call) -> list[tuple[Call, An
 
     Nobody in a refused call was written to, so its halves are sent again without risk.
     """
-    answer = await sender.send(call)
+    try:
+        answer = await sender.send(call)
+    except Exception:  # a sender promises not to; whatever it was, the call may have been made
+        log.exception("sender_failed", call_id=call.id)
+        answer = Answer(Verdict.UNCERTAIN, "engine_error")
     refused = answer.verdict is Verdict.REFUSED and answer.whole_call
     if not refused or len(call.recipients) == 1:
         return [(call, answer)]

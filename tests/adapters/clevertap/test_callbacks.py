@@ -328,8 +328,10 @@ def test_broadcast_of_opt_outs() -> None:
 
 
 def test_opt_out_of_nobody() -> None:
-    """An opt-out needs its user."""
-    assert reason({"experiment_id": "x"}, parse_opted_out) == "no_user"
+    """An opt-out needs its user, or an experiment of theirs; its channel must be a text."""
+    (fact,) = parse_opted_out(b'{"experiment_id": "x"}')
+    assert isinstance(fact, Chosen)
+    assert (fact.user_id, fact.experiment_id) == (None, "x")
     assert reason({"user_id": "u", "channel": ["x"]}, parse_opted_out) == "bad_id"
 
 

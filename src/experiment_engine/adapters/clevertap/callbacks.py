@@ -101,8 +101,6 @@ def _feedback(kind: FeedbackKind, report: _Report) -> Fact:
 
 
 def _opted_out(report: _Report) -> Fact:
-    if report.user_id is None:
-        raise BadElement("no_user")
     return Chosen(
         user_id=report.user_id,
         allowed=False,
@@ -110,6 +108,7 @@ def _opted_out(report: _Report) -> Fact:
         raw=report.raw,
         source=Source.CLEVERTAP,
         channel=report.channel,
+        experiment_id=report.experiment_id,
     )
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, tuple_, update
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.domain.bandit.reward import Counts, Group
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.delivery.experiment import Mode, State
+from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.identifiers import (
     Channel,
     CohortName,
@@ -112,8 +112,8 @@ class ColdStatements:
                 statistics=rows.to_json(
                     {
                         str(place): [
-                            statistics.trials[place],
-                            statistics.successes[place],
+                            float(statistics.trials[place]),
+                            float(statistics.successes[place]),
                         ]
                         for place in known.tolist()
                     }
@@ -129,6 +129,25 @@ class ColdStatements:
             self.core.execute(pause.insert().values(scope=scope, since=at))
         if not paused:
             self.core.execute(delete(pause).where(pause.c.scope == scope))
+
+    def prune(self, events_before: Instant, experiments_before: Instant, limit: int) -> int:
+        """Delete at most `limit` rows of each kind that are older; return how many went."""
+        gone = 0
+        made, tried = tables.experiment, tables.attempt
+        first_kept = rows.first_id_at(experiments_before)  # ids sort by the time of the decision
+        ended = made.c.state.not_in([state.value for state in WAITING])
+        for table, old in (
+            (tables.event, tables.event.c.received_at < events_before),
+            (tables.counted, tables.counted.c.at < events_before),
+            (tables.quarantine, tables.quarantine.c.received_at < experiments_before),
+            (tables.goal_reached, tables.goal_reached.c.at < experiments_before),
+            (tried, tried.c.experiment_id < first_kept),
+            (made, (made.c.id < first_kept) & ended),
+        ):
+            key = tuple_(*table.primary_key.columns)
+            some = select(*table.primary_key.columns).where(old).limit(limit)
+            gone = max(gone, self.core.execute(delete(table).where(key.in_(some))).rowcount)
+        return gone
 
     def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
         """Return which combos of which mode wait to be sent."""

@@ -17,6 +17,7 @@ from experiment_engine.domain.delivery.experiment import (
     State,
 )
 from experiment_engine.domain.identifiers import CohortName, UserId
+from experiment_engine.domain.moments import Instant
 
 Row = tuple[object, ...]
 
@@ -159,6 +160,12 @@ def to_json(value: object) -> str:
 def user_hash(user_id: UserId, key: bytes) -> str:
     """Return the keyed hash by which an erased user is still known."""
     return blake2b(user_id.encode(), digest_size=16, key=key).hexdigest()
+
+
+def first_id_at(at: Instant) -> str:
+    """Return the smallest UUIDv7 of a moment: ids sort by time, so this bounds them."""
+    stamp = max(at, 0).to_bytes(6).hex()
+    return f"{stamp[:8]}-{stamp[8:]}-7000-8000-000000000000"
 
 
 def combos_digest(cohort: Cohort) -> str:

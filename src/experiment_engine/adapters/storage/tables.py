@@ -149,6 +149,7 @@ goal_reached = Table(
     Column("goal", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("user_id", "goal", "at"),
+    Index("goal_reached_by_age", "at"),
 )
 
 choice = Table(
@@ -170,6 +171,7 @@ counted = Table(
     Column("dedup_key", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("user_id", "cohort", "dedup_key"),
+    Index("counted_by_age", "at"),
 )
 
 erased = Table(

@@ -68,5 +68,5 @@ _APART = ("event", "timestamp", "level", "exception")
 
 
 def _spelled(value: object) -> str:
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return f'"{text}"' if " " in text else text

@@ -67,6 +67,9 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "cohort", "dedup_key"),
     )
+    with op.batch_alter_table("counted", schema=None) as batch_op:
+        batch_op.create_index("counted_by_age", ["at"], unique=False)
+
     op.create_table(
         "distribution",
         sa.Column("id", sa.Text(), nullable=False),
@@ -174,6 +177,9 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "goal", "at"),
     )
+    with op.batch_alter_table("goal_reached", schema=None) as batch_op:
+        batch_op.create_index("goal_reached_by_age", ["at"], unique=False)
+
     op.create_table(
         "meta",
         sa.Column("key", sa.Text(), nullable=False),
