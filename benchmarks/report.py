@@ -158,10 +158,15 @@ class Comparison:
 def table(samples: Sequence[Sample], facts: Mapping[str, object]) -> str:
     """Return the figures for a person: medians over the rounds, ours beside the baseline."""
     rows = [_HEADER, *(row for comparison in _comparisons(samples) for row in _rows(comparison))]
+    return page(facts, rows, _notes(samples))
+
+
+def page(facts: Mapping[str, object], rows: Sequence[Sequence[str]], notes: Iterable[str]) -> str:
+    """Put the facts, the rows in columns (the header is the first) and the notes together."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     head = ", ".join(f"{name} {value}" for name, value in facts.items())
-    return "\n".join([head, "", *lines, "", *_notes(samples), ""])
+    return "\n".join([head, "", *lines, "", *notes, ""])
 
 
 def as_json(

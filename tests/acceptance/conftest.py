@@ -1,10 +1,11 @@
-"""What every acceptance test starts from."""
+"""What acceptance tests start from."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.clevertap_double import CleverTapDouble
+from tests.support.engine import RunningEngine, running_engine
 from tests.support.start import Start
 
 
@@ -14,6 +15,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     starting = Start(tmp_path)
     yield starting
     starting.stop()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
+    """Return one engine, dry and with one combo, for tests whose users are all their own."""
+    with running_engine(tmp_path_factory.mktemp("shared")) as engine:
+        yield engine
 
 
 @pytest.fixture

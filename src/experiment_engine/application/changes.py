@@ -83,6 +83,7 @@ class Changes:
     counts: dict[CounterKey, Counts] = field(default_factory=lambda: defaultdict(Counts))
     experiments: Counter[tuple[Mode, CohortName, bool]] = field(default_factory=Counter)
     offers_used: Counter[tuple[Mode, str, int]] = field(default_factory=Counter)  # by day
+    probed: dict[Channel, Instant] = field(default_factory=dict)  # until when no other probe
     attempts_begun: list[Experiment] = field(default_factory=list)
     attempts_ended: list[EndedAttempt] = field(default_factory=list)
 

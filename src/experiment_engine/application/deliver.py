@@ -375,5 +375,5 @@ def _judge_channels(answers: Sequence[tuple[Call, Answer]], outbox: Outbox, now:
     for channel, failures in after.items():
         if failures != before.get(channel, 0):
             failing = failures >= REFUSALS_UNTIL_FAILING
-            until = Instant(now + FAILING_FOR) if failing else None
-            outbox.set_failures_in_a_row(channel, failures, until)
+            next_probe_at = Instant(now + FAILING_FOR) if failing else None
+            outbox.set_failures_in_a_row(channel, failures, next_probe_at)

@@ -55,6 +55,7 @@ class Switches:
 
     paused: frozenset[str] = frozenset()  # cohort names, or EVERYTHING
     failing: frozenset[Channel] = frozenset()
+    probing: frozenset[Channel] = frozenset()  # failing, and due to be tried with one message
     spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
 
     def is_paused(self, cohort: CohortName) -> bool:
@@ -108,9 +109,9 @@ class Outbox(People, Protocol):
         """Return how many calls of each channel the provider refused since it last took one."""
 
     def set_failures_in_a_row(
-        self, channel: Channel, failures: int, failing_until: Instant | None
+        self, channel: Channel, failures: int, next_probe_at: Instant | None
     ) -> None:
-        """Remember a channel's refusals, and until when it is not eligible."""
+        """Remember a channel's refusals; with a next probe it is not eligible but for that."""
 
 
 class Lessons(Protocol):

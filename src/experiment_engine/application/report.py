@@ -84,7 +84,7 @@ class Reading(Protocol):
     def paused(self) -> Mapping[str, Instant]:
         """Return what is paused, and since when."""
 
-    def failing_channels(self, now: Instant) -> Mapping[str, int]:
+    def failing_channels(self) -> Mapping[str, int]:
         """Return the channels that are not eligible, and their refusals in a row."""
 
 

@@ -143,9 +143,10 @@ class _Batch:
             return duplicate
         user = self._user(fact.user_id)
         at = self._time(fact.at)
-        result = ignored(Reason.ERASED) if user.erased else self._follow(fact, user, at)
-        raw = b"" if user.erased else fact.raw
-        self._keep(fact.user_id, fact.key, fact.source, fact.name, at, raw, result)
+        if user.erased:  # not even that something came is kept
+            return ignored(Reason.ERASED)
+        result = self._follow(fact, user, at)
+        self._keep(fact.user_id, fact.key, fact.source, fact.name, at, fact.raw, result)
         return result
 
     def _follow(self, fact: Happened, user: User, at: Instant) -> Result:
@@ -166,11 +167,9 @@ class _Batch:
     def _requested(self, fact: Requested) -> Result:
         user = self._user(fact.user_id)
         cohort = self.deciding.guardrails.rules.cohorts[fact.cohort]
-        result = (
-            ignored(Reason.ERASED, cohort=cohort.name)
-            if user.erased
-            else self.triggers.requested(cohort, user, fact)
-        )
+        if user.erased:
+            return ignored(Reason.ERASED, cohort=cohort.name)
+        result = self.triggers.requested(cohort, user, fact)
         self._keep_once(fact.user_id, fact.source, "trigger", self.now, fact.raw, result)
         return result
 

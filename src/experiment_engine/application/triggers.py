@@ -18,6 +18,7 @@ from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.copy import clean, placeholder_values
 from experiment_engine.domain.delivery.experiment import Decided, Experiment
 from experiment_engine.domain.delivery.quiet_hours import is_zone
+from experiment_engine.domain.delivery.retry import FAILING_FOR
 from experiment_engine.domain.events import Happened, Properties, Requested
 from experiment_engine.domain.guardrails import Eligibility, Guardrails, Situation
 from experiment_engine.domain.identifiers import CohortName
@@ -142,7 +143,7 @@ class TriggerTaker:
                 start.event_properties,
                 start.user_properties,
             ),
-            failing=self.switches.failing,
+            failing=self.switches.failing.union(self.changes.probed),
             spent=self.switches.spent,
         )
 
@@ -183,6 +184,8 @@ class TriggerTaker:
             window_ends_at=Instant(start.at + cohort.goal.window),
         )
         decided = self._fixed(cohort, combo, start, situation, distribution, seed, propensity)
+        if combo.channel in self.switches.probing and not experiment.held_out:
+            self.changes.probed[combo.channel] = Instant(self.now + FAILING_FOR)
         user.experiments.append(experiment)
         self.changes.decide(experiment, decided, distribution)
         return experiment

@@ -16,7 +16,7 @@ HOUR = Duration(3_600_000)
 DAY = Duration(86_400_000)
 
 _UNITS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": DAY}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(s|min|h|d)")  # longer is no span of time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = Instant(253_402_300_799_999)  # the last millisecond that a datetime can say
 

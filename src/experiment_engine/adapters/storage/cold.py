@@ -40,14 +40,14 @@ class ColdStatements:
         return {Channel(channel): failures for channel, failures in found}
 
     def set_failures_in_a_row(
-        self, channel: Channel, failures: int, failing_until: Instant | None
+        self, channel: Channel, failures: int, next_probe_at: Instant | None
     ) -> None:
-        """Remember a channel's refusals, and until when it is not eligible."""
+        """Remember a channel's refusals; with a next probe it is not eligible but for that."""
         health = tables.channel_health
         self.core.execute(delete(health).where(health.c.channel == channel))
         self.core.execute(
             health.insert().values(
-                channel=channel, failures_in_a_row=failures, failing_until=failing_until
+                channel=channel, failures_in_a_row=failures, next_probe_at=next_probe_at
             )
         )
 

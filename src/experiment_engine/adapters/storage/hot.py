@@ -93,11 +93,13 @@ class HotStatements:
         """Return what is switched off, offers apart."""
         paused = self.connection.execute("SELECT scope FROM pause")
         failing = self.connection.execute(
-            "SELECT channel FROM channel_health WHERE failing_until > ?", (now,)
-        )
+            "SELECT channel, next_probe_at > ? FROM channel_health WHERE next_probe_at NOT NULL",
+            (now,),
+        ).fetchall()
         return Switches(
-            frozenset(scope for (scope,) in paused),
-            frozenset(name for (name,) in failing),
+            paused=frozenset(scope for (scope,) in paused),
+            failing=frozenset(channel for channel, closed in failing if closed),
+            probing=frozenset(channel for channel, closed in failing if not closed),
         )
 
     def due(self, channel: Channel, now: Instant, limit: int, *, held_out: bool) -> list[Due]:
@@ -129,6 +131,10 @@ class HotStatements:
         self._store_people(changes)
         self._store_counts(changes)
         self._store_attempts(changes)
+        self._run(
+            "UPDATE channel_health SET next_probe_at = ? WHERE channel = ?",
+            [(at, channel) for channel, at in changes.probed.items()],
+        )
 
     def _store_changed(self, changed: Iterable[Experiment]) -> None:
         self._run(

@@ -250,10 +250,12 @@ class StorageReader:
         """Return what is paused, and since when."""
         return {scope: Instant(since) for scope, since in self._rows(select(tables.pause))}
 
-    def failing_channels(self, now: Instant) -> Mapping[str, int]:
+    def failing_channels(self) -> Mapping[str, int]:
         """Return the channels that are not eligible, and their refusals in a row."""
         health = tables.channel_health.c
-        query = select(health.channel, health.failures_in_a_row).where(health.failing_until > now)
+        query = select(health.channel, health.failures_in_a_row).where(
+            health.next_probe_at.is_not(None)
+        )
         return dict(tuple(row) for row in self._rows(query))
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:

@@ -11,6 +11,7 @@ from typing import IO
 
 import structlog
 from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from experiment_engine.adapters.storage import tables
@@ -22,6 +23,20 @@ from experiment_engine.domain.errors import StorageInUse, StorageUnavailable
 log = structlog.get_logger()
 
 _CHECKPOINT_PAGES = 12_000  # 48 MiB of log before the writer folds it into the database
+
+_TROUBLE = {  # primary result codes that may heal by themselves, or by hand from outside
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
 
 # Nobody but the writer may write or checkpoint: SQLite before 3.51.3 can corrupt its log when
 # two connections do so at once.
@@ -85,11 +100,11 @@ class SqliteStorage:
                     connection=self._writer,
                 )
                 self._writer.execute("COMMIT")
-            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-                self._give_up(error)
-                raise
-            except BaseException:
+            except BaseException as error:
                 self._roll_back()
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                if isinstance(cause, sqlite3.DatabaseError) and _is_trouble(cause):
+                    raise self._unavailable(cause) from error
                 raise
 
     def close(self) -> None:
@@ -99,15 +114,11 @@ class SqliteStorage:
         self._writer.close()
         self._lock_file.close()
 
-    def _give_up(self, error: sqlite3.DatabaseError) -> None:
-        self._roll_back()
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-            return
-        log.error("database_unavailable", error=str(error), code=error.sqlite_errorname)
-        raise StorageUnavailable(
-            f"The database {self._path} cannot be written now ({error}). "
-            "Nothing was accepted; send it again."
-        ) from error
+    def _unavailable(self, cause: sqlite3.DatabaseError) -> StorageUnavailable:
+        log.error("database_unavailable", error=str(cause), code=cause.sqlite_errorname)
+        return StorageUnavailable(
+            f"The database cannot be written now ({cause}). Nothing was stored; send it again."
+        )
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
@@ -131,6 +142,12 @@ def migrate_file(path: Path) -> tuple[str | None, str]:
 
 def _url(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+def _is_trouble(error: sqlite3.DatabaseError) -> bool:
+    """Tell a disk or a lock that fails from a mistake in a statement."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in _TROUBLE
 
 
 def open_readers(path: Path) -> Engine:

@@ -251,7 +251,7 @@ channel_health = Table(
     metadata,
     Column("channel", Text, primary_key=True),
     Column("failures_in_a_row", Integer, nullable=False),
-    Column("failing_until", BigInteger),
+    Column("next_probe_at", BigInteger),  # with one, the channel is not eligible but for it
 )
 
 offer_use = Table(

@@ -14,7 +14,10 @@ from experiment_engine.domain.events import Properties
 from experiment_engine.domain.identifiers import Channel, CohortName
 
 _MAX_VALUE = 200  # characters of user data in a message
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_LARGEST = 1e15  # beyond it a number is not exact, and nothing that a person should read
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 _BRACES = str.maketrans("{}", "()")  # a value can open neither our placeholder nor Liquid's
 
 
@@ -90,9 +93,13 @@ def clean(value: object) -> str | None:
     """Make a value of a user's event fit for a message, or return None if nothing is left."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = value if isinstance(value, str) else f"{value:g}"
+    if not isinstance(value, str) and not -_LARGEST < value < _LARGEST:  # NaN among them
+        return None
+    text = value if isinstance(value, str) else f"{value:.15g}"
     if not text.isprintable() or "{" in text or "}" in text:  # most values need no cleaning
         text = _CONTROL.sub(" ", text).translate(_BRACES)
+        if not any(letter.isprintable() and letter != " " for letter in text):
+            return None
     return text.strip()[:_MAX_VALUE] or None
 
 

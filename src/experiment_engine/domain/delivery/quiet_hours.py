@@ -35,11 +35,12 @@ class QuietHours:
                 end = datetime.combine(day, self.end, place).replace(fold=fold).astimezone(UTC)
                 candidate = to_instant(end)
                 if candidate > instant and not self.holds(candidate, zone):
-                    return candidate
+                    is_set = end.astimezone(place).utcoffset() != local.utcoffset()
+                    return self._scan(instant, zone) if is_set else candidate
         return self._scan(instant, zone)
 
     def _scan(self, instant: Instant, zone: str) -> Instant:
-        # Only where no local end is free, as on a night that a zone leaves out.
+        # Only where clocks are set on the way: that may end the quiet hours before their time.
         candidate = Instant((instant // MINUTE + 1) * MINUTE)
         while self.holds(candidate, zone):
             candidate = Instant(candidate + MINUTE)

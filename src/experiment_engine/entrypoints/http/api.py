@@ -46,11 +46,15 @@ class TriggerBody(BaseModel):
 class CohortBody(BaseModel):
     """One cohort; without it, everything."""
 
+    model_config = ConfigDict(extra="forbid")  # a mistyped name must not mean "all"
+
     cohort: str | None = None
 
 
 class ChannelBody(BaseModel):
     """One channel; without it, all of them."""
+
+    model_config = ConfigDict(extra="forbid")  # a mistyped name must not mean "all"
 
     channel: str | None = None
 

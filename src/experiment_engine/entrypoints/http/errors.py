@@ -59,6 +59,8 @@ async def _engine_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code == 400:  # noqa: PLR2004 - how FastAPI answers a body it cannot read
+        return _shape(422, "invalid", "The body cannot be read: send JSON in UTF-8.")
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     return _shape(error.status_code, code.get(error.status_code, "refused"), str(error.detail))
 

@@ -70,7 +70,7 @@ class Running:
         return "ok" if self.worker.is_alive else "stopped"
 
     def _provider(self) -> dict[str, Any]:
-        failing = self.engine.report.reading.failing_channels(self.engine.clock.now())
+        failing = self.engine.report.reading.failing_channels()
         channels = {}
         for channel in self.engine.rules.channels:
             breaker = self.worker.lanes.breakers[channel] if self.worker is not None else None

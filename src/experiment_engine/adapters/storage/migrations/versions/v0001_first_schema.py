@@ -27,7 +27,7 @@ def upgrade() -> None:
         "channel_health",
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("failures_in_a_row", sa.Integer(), nullable=False),
-        sa.Column("failing_until", sa.BigInteger(), nullable=True),
+        sa.Column("next_probe_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("channel"),
     )
     op.create_table(
