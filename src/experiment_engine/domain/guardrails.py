@@ -60,6 +60,7 @@ class Guardrails:
     def __post_init__(self) -> None:
         """Look up once what is asked for every event."""
         self._quiet = {c: self.rules.quiet_hours_of(c) for c in self.rules.channels}
+        self._rests = {quiet for quiet in self._quiet.values() if quiet is not None}
         self._placeholders = frozenset(self.rules.catalogue.placeholders)
 
     def eligibility(self, cohort: Cohort, user: User, situation: Situation) -> Eligibility:
@@ -142,6 +143,9 @@ class Guardrails:
                 refusals += [Reason.OVERDUE] * len(cohort.space.channels)
                 continue
             at = max(due, situation.now)
+            if not user.experiments and not any(q.holds(at, situation.zone) for q in self._rests):
+                refusals += [None] * len(cohort.space.channels)
+                continue
             refusals += [
                 self._due_refusal(channel, user, situation, at)
                 for channel in cohort.space.channels

@@ -7,6 +7,7 @@ template engine here.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 
 from experiment_engine.domain.errors import ConfigurationError
@@ -91,16 +92,24 @@ class Placeholder:
 
 def clean(value: object) -> str | None:
     """Make a value of a user's event fit for a message, or return None if nothing is left."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return _clean_text(value) if len(value) <= _MAX_VALUE else _cleaned(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not isinstance(value, str) and not -_LARGEST < value < _LARGEST:  # NaN among them
+    if not -_LARGEST < value < _LARGEST:  # NaN among them
         return None
-    text = value if isinstance(value, str) else f"{value:.15g}"
+    return f"{value:.15g}"
+
+
+def _cleaned(text: str) -> str | None:
     if not text.isprintable() or "{" in text or "}" in text:  # most values need no cleaning
         text = _CONTROL.sub(" ", text).translate(_BRACES)
         if not any(letter.isprintable() and letter != " " for letter in text):
             return None
     return text.strip()[:_MAX_VALUE] or None
+
+
+_clean_text = lru_cache(maxsize=8192)(_cleaned)  # languages, shows and plans come again and again
 
 
 def placeholder_values(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 Headers = Mapping[bytes, bytes]
 
-_PROXIED = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+_PROXIED = (b"forwarded", b"via", b"x-forwarded-")  # what a proxy's headers begin with
 
 
 class Scope(StrEnum):
@@ -98,7 +98,7 @@ def _presented(headers: Headers) -> bytes | None:
 
 
 def _is_local(headers: Headers) -> bool:
-    if any(name in headers for name in _PROXIED):
+    if any(name.startswith(_PROXIED) for name in headers):
         return False
     host = headers.get(b"host", b"").decode("latin-1").strip().lower()
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
