@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 
-.PHONY: help run install test test-long check bench lock clean
+.PHONY: help run install test test-long check lint bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -21,12 +21,16 @@ test: $(VENV)/test.stamp ## Run all tests that gate a change
 test-long: $(VENV)/test.stamp ## Run the long suites too
 	@$(BIN)/python -m pytest $(TESTS)
 
-check: $(VENV)/test.stamp ## Format, lint, types, import contracts, unit and contract tests
+check: $(VENV)/test.stamp ## Format, then lint, types, import contracts, unit and contract tests
 	@$(BIN)/ruff format --quiet .
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest --quiet -m "not long" tests/unit tests/contracts
+
+lint: $(VENV)/test.stamp ## Lint, types and import contracts
+	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --verbose >$(VENV)/imports.log 2>&1 || (cat $(VENV)/imports.log; exit 1)
-	@$(BIN)/python -m pytest --quiet -m "not long" tests/unit tests/contracts tests/adapters
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports >$(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
 
 bench: $(VENV)/test.stamp ## Measure against the baselines, side by side
 	@$(BIN)/python -m benchmarks
