@@ -171,7 +171,9 @@ def _language_names(copies: Iterable[str]) -> Mapping[str, str]:
 
 def _without_table(text: str, name: str) -> str:
     """Return the TOML text without one table."""
-    return re.sub(rf"^\[{re.escape(name)}\].*?(?=^\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(
+        rf"^\[{re.escape(name)}\].*?(?=^\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL
+    )
 
 
 def _without_quiet_hours(text: str) -> str:

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ingest", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds, servers by turns (3)")
-    parser.add_argument("--seconds", type=int, default=5, help="seconds a run in the full mode (5)")
+    parser.add_argument(
+        "--seconds", type=int, default=5, help="seconds a run in the full mode (5)"
+    )
     parser.add_argument("--quick", action="store_true", help="one round of two seconds a run")
     parser.add_argument("--connections", default="1,32,128", help="comma-separated (1,32,128)")
     modes = [mode.name for mode in report.MODES]
@@ -68,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=names, help="one server alone: no ratios")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--config", type=Path, default=_EXAMPLE, help="engine configuration")
-    parser.add_argument("--folder", type=Path, default=_RUNS, help="for the databases; no RAM disk")
+    parser.add_argument(
+        "--folder", type=Path, default=_RUNS, help="for the databases; no RAM disk"
+    )
     parser.add_argument("--keep", action="store_true", help="keep databases and server logs")
     return parser
 

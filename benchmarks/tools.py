@@ -42,7 +42,12 @@ def call(
 
 def require(*names: str) -> None:
     """Make sure that the programs are there; root gets wrk installed with apt-get."""
-    if "wrk" in names and not shutil.which("wrk") and shutil.which("apt-get") and os.geteuid() == 0:
+    if (
+        "wrk" in names
+        and not shutil.which("wrk")
+        and shutil.which("apt-get")
+        and os.geteuid() == 0
+    ):
         say("installing wrk with apt-get")
         call(["apt-get", "update", "-qq"], folder=HERE)
         call(["apt-get", "install", "-y", "-qq", "wrk"], folder=HERE)

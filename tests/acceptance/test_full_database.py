@@ -1,8 +1,11 @@
-"""When the database cannot be written: 503, nothing kept, and recovery without hands."""
+"""When the database cannot be written, or not fast enough: 503, and recovery without hands."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.clevertap_double import CleverTapDouble
 from tests.support.engine import RunningEngine
 from tests.support.events import amplitude_event, somebody
+from tests.support.server import eventually
 from tests.support.start import Start
 
 BULK = {"filler": "x" * 200_000}
@@ -69,3 +72,22 @@ def test_nothing_goes_out(start: Start, double: CleverTapDouble) -> None:
         writer.execute("PRAGMA query_only = OFF")
     engine._worker.stop()
     assert engine.state(waiting)[0] in ("scheduled", "sent")
+
+
+def test_more_than_can_be_held(start: Start) -> None:
+    """With thousands of events waiting the next are refused with 503; those waiting are taken."""
+    engine = start()
+    batch = [{"event_type": "page_viewed"}] * 2_000
+    with ThreadPoolExecutor(5) as senders:
+        with engine.engine.storage._turn:  # the database is busy
+            waiting = [senders.submit(engine.results, "/webhook/amplitude", batch)] * 1
+            waiting += [
+                senders.submit(engine.results, "/webhook/amplitude", batch) for _ in range(4)
+            ]
+            eventually(lambda: engine.post("/webhook/opened", {}).status_code == 503)
+            answer = engine.post("/webhook/amplitude", batch[0])
+        assert [len(sent.result()) for sent in waiting] == [2_000] * 5
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"]
+    assert int(answer.headers["retry-after"]) > 0
+    assert engine.event(somebody())["status"] == "scheduled"

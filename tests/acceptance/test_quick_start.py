@@ -1,10 +1,15 @@
 """The README's walk: a trigger, its message, its outcome, and the next choice."""
 
+from collections.abc import Iterator
+
 import pytest
 from tests.support.clevertap_double import PUSH, CleverTapDouble
 from tests.support.configuration import COHORT, cohort
+from tests.support.engine import RunningEngine, running_engine
 from tests.support.events import somebody
 from tests.support.start import Start
+
+from experiment_engine.configuration.loading import bundled_example
 
 TWO_ANGLES = {COHORT: cohort(angle=["helpful", "urgency"])}
 
@@ -49,13 +54,39 @@ def test_the_loop_runs_dry(start: Start) -> None:
     assert "dry_run=true" in sent
 
 
-def test_the_bundled_example_serves(start: Start) -> None:
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
+    """Return an engine on the configuration that comes with it."""
+    folder = tmp_path_factory.mktemp("bundled")
+    with running_engine(folder, config=bundled_example()) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("name", ["checkout_abandoners", "payment_failed", "paywall_bouncers"])
+def test_the_bundled_example_serves(bundled: RunningEngine, name: str) -> None:
     """The quick start's curl gets a schedule from the configuration that comes with the engine."""
-    engine = start(environ={"ENGINE_CONFIG": ""})
-    for event, cohort_name in (
-        ("checkout_abandoned", "checkout_abandoners"),
-        ("payment_failed", "payment_failed"),
-        ("paywall_viewed", "paywall_bouncers"),
-    ):
-        answer = engine.trigger(somebody(), cohort_name)
-        assert answer.status_code == 201, (event, answer.text)
+    answer = bundled.trigger(somebody(), name)
+    assert answer.status_code == 201
+    assert answer.json()["message"]["body"]
+
+
+@pytest.mark.parametrize(
+    ("said", "language"),
+    [
+        ("Bhojpuri", "bho"),
+        ("bho", "bho"),
+        ("Hindi", "hi"),
+        ("hi-IN", "hi"),
+        ("Haryanvi", "bgc"),
+        ("rajasthani", "raj"),
+        ("English", "en"),
+        ("Klingon", "en"),
+        ("", "en"),
+        (None, "en"),
+        (7, "en"),
+    ],
+)
+def test_the_bundled_example_speaks(bundled: RunningEngine, said: object, language: str) -> None:
+    """The user's language, by its name or code, chooses the words."""
+    answer = bundled.trigger(somebody(), attributes={"language": said})
+    assert answer.json()["message"]["language"] == language

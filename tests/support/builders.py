@@ -19,7 +19,7 @@ from tests.support.fakes import CountingChance, an_answer
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim, record, recover
-from experiment_engine.application.learn import Learning, learn
+from experiment_engine.application.learn import Learned, Learning, learn
 from experiment_engine.application.manage import cancel_what_cannot_be_sent, set_paused
 from experiment_engine.application.results import Result
 from experiment_engine.application.take_in import Deciding, take_in
@@ -58,6 +58,7 @@ CHECKOUT = CohortName("checkout_abandoners")
 PAYMENT = CohortName("payment_failed")
 PAYWALL = CohortName("paywall_bouncers")
 USER = UserId("usr_1")
+Texts = dict[tuple[str, str, str, str, str], Text]  # the key type of a catalogue
 SALT = b"a salt that never changes"
 
 # Values
@@ -101,7 +102,7 @@ def a_catalogue(
     placeholders: Sequence[Placeholder] = (),
 ) -> Catalogue:
     """Return a text that tells its channel, angle and offer for every combo of the cohorts."""
-    texts: dict[tuple[str, str, str, str, str], Text] = {
+    texts: Texts = {
         (language, "*", combo.channel, combo.angle, combo.offer): a_text(
             f"{body} ({combo.channel}, {combo.angle}, {combo.offer})", language=language
         )
@@ -310,12 +311,12 @@ class World:
         with self.storage.transaction() as tx:
             return recover(self._delivering, tx, None if all_claims else self.now)
 
-    def learn(self) -> dict[CohortName, PolicyInForce]:
-        """Take snapshots where the counters moved; return the fresh ones."""
+    def learn(self) -> Learned:
+        """Take snapshots where the counters moved enough."""
         with self.storage.transaction() as tx:
-            fresh = learn(self.policies, self._learning, tx, self.now)
-        self.policies.update(fresh)
-        return fresh
+            learned = learn(self.policies, self._learning, tx, self.now)
+        self.policies.update(learned.fresh)
+        return learned
 
     def pause(self, scope: str | None = None, *, paused: bool = True) -> None:
         """Pause or resume."""
@@ -361,9 +362,10 @@ class World:
 
 @contextmanager
 def a_world(rules: Rules | None = None, mode: Mode = Mode.LIVE) -> Iterator[World]:
-    """Open the loop on an empty database of its own."""
+    """Open the loop on an empty database of its own; it need not outlive a power cut."""
     with TemporaryDirectory() as folder:
         storage = SqliteStorage(empty_database(Path(folder)))
+        storage._writer.execute("PRAGMA synchronous = OFF")
         try:
             yield World(storage, rules or some_rules(), mode)
         finally:

@@ -4,6 +4,7 @@ write_configuration(folder, cohorts={"vip": cohort(delay=["1s"])}, holdout={"sha
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ TRIGGER = "checkout_abandoned"
 GOAL = "trial_activated"
 COMBO = "2min|push|helpful|none"  # of the cohort without overrides
 TITLE, BODY = "Your seat is kept", "Come back and finish."
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _ENGINE: Toml = {"timezone": "UTC", "holdout": {"share": 0.0}}
 _COMBOS: Toml = {
@@ -86,14 +89,14 @@ def _write(path: Path, table: Toml) -> None:
 
 def _lines(table: Toml, path: tuple[str, ...]) -> Iterator[str]:
     if path:
-        yield f"[{'.'.join(map(_text, path))}]"
+        yield f"[{'.'.join(map(_key, path))}]"
     for key, value in table.items():
         if not isinstance(value, Mapping):
-            yield f"{_text(key)} = {json.dumps(value, ensure_ascii=False)}"
+            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from _lines(value, (*path, key))
 
 
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

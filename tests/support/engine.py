@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ import httpx2
 import uvicorn
 from tests.support.clock import FakeClock
 from tests.support.configuration import COHORT, TRIGGER, write_configuration
-from tests.support.events import Json, amplitude_event
+from tests.support.events import Json, amplitude_event, somebody
 from tests.support.fakes import CountingChance
 
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, MessageSender
 from experiment_engine.bootstrap import Engine, open_engine, open_sender
+from experiment_engine.domain.moments import to_datetime
 from experiment_engine.entrypoints.cli.serving import around
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.worker import Worker
@@ -115,6 +117,22 @@ class RunningEngine:
     def learn(self) -> None:
         """Let the policies see the counters, as the worker does twice a second."""
         self.engine.learn()
+
+    def chances(self) -> dict[str, float]:
+        """Let the policies learn; return the probabilities that a newcomer's combos have."""
+        self.learn()
+        decision = self.experiment(self.scheduled(somebody()))["decision"]
+        eligible: dict[str, float] = decision["eligible"]
+        return eligible
+
+    def sent(self, user: str, **members: Any) -> str:
+        """Have a message go out to a user within a day; return its experiment's id."""
+        experiment_id = self.scheduled(user, **members)
+        due = self.experiment(experiment_id)["scheduled_for"]
+        self.clock.set(max(datetime.fromisoformat(due), to_datetime(self.clock.now())))
+        self.deliver()
+        assert self.state(experiment_id) == ("sent", None)
+        return experiment_id
 
 
 @contextmanager

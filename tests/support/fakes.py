@@ -9,7 +9,7 @@ from experiment_engine.domain.moments import Duration, Instant
 
 
 class CountingChance:
-    """Ids in the order of asking, and seeds that look like chance and are the same every time.
+    """UUIDv7s that count, and seeds that look like chance and are the same every time.
 
     An engine that is opened again on the same database needs the same one, or ids come twice.
     """
@@ -18,8 +18,9 @@ class CountingChance:
         self._asked: dict[str, int] = {}
 
     def experiment_id(self, at: Instant) -> ExperimentId:
-        del at
-        return ExperimentId(f"id-{self._next('experiment'):05}")
+        stamp = f"{at:012x}"
+        number = self._next("experiment")
+        return ExperimentId(f"{stamp[:8]}-{stamp[8:]}-7000-8000-{number:012x}")
 
     def call_id(self) -> CallId:
         return CallId(f"call-{self._next('call'):05}")

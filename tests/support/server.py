@@ -5,37 +5,77 @@ with server_process(tmp_path, {"LOG_FORMAT": "console"}) as server:
     server.stop(signal.SIGTERM)
 """
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 
 COMMAND = Path(sys.executable).with_name("experiment-engine")
 
+_FORKS = Path(__file__).with_name("forked_commands.py")
 _PATIENCE = 20.0  # seconds; only a failing test waits that long
 _LOOK_AGAIN = 0.01
 
 
-def run_command(
-    *arguments: str, folder: Path, environ: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a command of the engine to its end, with this environment and no other."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=_environment(environ),
+@dataclass(frozen=True)
+class Command:
+    """One command to run to its end: its arguments, its working directory, its environment."""
+
+    arguments: Sequence[str]
+    folder: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run_command(command: Command) -> Ended:
+    """Run a command to its end, with its environment and no other."""
+    ended = subprocess.run(
+        [COMMAND, *command.arguments],
+        cwd=command.folder,
+        env=_environment(command.environ),
         capture_output=True,
         text=True,
         timeout=_PATIENCE,
         check=False,
     )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def run_commands(commands: Sequence[Command]) -> list[Ended]:
+    """Run many commands: each is a process, forked from one that has imported the engine."""
+    cases = [
+        {
+            "arguments": list(command.arguments),
+            "folder": str(command.folder),
+            "environ": _environment(command.environ),
+        }
+        for command in commands
+    ]
+    forks = subprocess.run(
+        [sys.executable, _FORKS],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE + len(cases),
+        check=True,
+    )
+    return [Ended(**ended) for ended in json.loads(forks.stdout)]
 
 
 @dataclass

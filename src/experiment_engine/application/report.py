@@ -17,9 +17,9 @@ from experiment_engine.application.report_records import (
     ExperimentRecord,
     QuarantineRecord,
 )
-from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
-from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
+from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
 from experiment_engine.domain.measurement.interval import chances_to_be_best, wilson_interval
@@ -155,6 +155,7 @@ class Report:
             "zone": record.zone,
             "seed": str(record.seed),  # beyond what a JSON number holds exactly elsewhere
             "decision": None if made is None else _decision(made),
+            "credit": _credit(record),
             "attempts": [_attempt(attempt) for attempt in self.reading.attempts(_id(record))],
         }
 
@@ -306,6 +307,19 @@ def _described(record: ExperimentRecord) -> Answer:
             "converted_in_flight": _in_flight(record),
         },
         "attempt_count": record.attempts,
+    }
+
+
+def _credit(record: ExperimentRecord) -> Answer:
+    """Say what the experiment counts for, by the one rule that every counter follows (R1, R2)."""
+    values = {name: getattr(record, name) for name in Experiment.__dataclass_fields__}
+    experiment = Experiment(**{**values, "mode": Mode(record.mode), "state": State(record.state)})
+    counts = contribution(experiment)
+    return {
+        "counted_for": group_of(experiment).value,
+        "trial": counts.trials == 1,
+        "success": counts.successes == 1,
+        "teaches": counts.trials == 1 and group_of(experiment) is Group.COMBO,
     }
 
 

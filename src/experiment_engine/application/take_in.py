@@ -110,7 +110,10 @@ class _Batch:
         owners = intake.owners(named) if named else {}
         user_ids = dict.fromkeys([*_user_ids(facts), *owners.values()])
         rules = deciding.guardrails.rules
-        users = intake.users(list(user_ids), Instant(now - rules.memory()), named)
+        # What is told late may belong to an experiment that is as old as it (R6).
+        told = [f.at for f in facts if isinstance(f, Happened | Feedback) and f.at is not None]
+        since = Instant(min([now, *told]) - rules.memory())
+        users = intake.users(list(user_ids), since, named)
         keys = [
             (fact.user_id if isinstance(fact, Happened) else NOBODY, fact.key)
             for fact in facts

@@ -131,12 +131,12 @@ class TriggerTaker:
 
     def _situation(self, start: _Start) -> Situation:
         rules = self.guardrails.rules
-        zone = start.event_properties.get("timezone") or start.user_properties.get("timezone")
-        known_zone = isinstance(zone, str) and is_zone(zone)
+        told = (start.event_properties.get("timezone"), start.user_properties.get("timezone"))
+        known = (zone for zone in told if isinstance(zone, str) and is_zone(zone))
         return Situation(
             now=self.now,
             triggered_at=start.at,
-            zone=str(zone) if known_zone else rules.timezone,
+            zone=next(known, rules.timezone),
             chain=rules.languages.chain(start.event_properties.get("language")),
             values=placeholder_values(
                 tuple(rules.catalogue.placeholders.values()),

@@ -28,13 +28,11 @@ BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2
 BREAKS = "\n\r\t\v\f\x00\x1b\x7f\x85\u2028\u2029"
 
 ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates too
-HOSTILE = st.lists(
-    st.sampled_from(
-        ["{{ user.email }}", "{% if 1 %}", "{show_name}", "{", "}", *BIDI_CONTROLS, *BREAKS]
-        + ["\ud800", "नमस्ते", " ", "€", "<b>", "%s", "${x}", "👩‍👩‍👧", "A" * 150]
-    ),
-    max_size=12,
-).map("".join)
+LIQUID = ["{{ user.email }}", "{% if 1 %}", "{show_name}", "{", "}"]
+ODD = ["<b>", "%s", "${x}", "\ud800", "नमस्ते", " ", "€", "\U0001f469\u200d\U0001f467", "A" * 150]
+HOSTILE = st.lists(st.sampled_from([*LIQUID, *ODD, *BIDI_CONTROLS, *BREAKS]), max_size=12).map(
+    "".join
+)
 ANY_VALUE = st.one_of(
     ANY_TEXT,
     HOSTILE,
@@ -131,7 +129,7 @@ def test_values(value: object, text: str | None) -> None:
 
 @given(
     value=st.text(
-        st.characters(exclude_categories=("C", "Z"), exclude_characters="{}"),
+        st.characters(exclude_categories=["C", "Z"], exclude_characters="{}"),
         min_size=1,
         max_size=200,
     )
@@ -308,7 +306,7 @@ def test_malformed_template(text: str) -> None:
 
 NAMES = st.sampled_from(["show_name", "plan_name", "x1"])
 PIECES = st.lists(
-    st.text(st.characters(exclude_characters="{}", exclude_categories=("Cs",)), max_size=5)
+    st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=5)
     | NAMES.map(lambda name: "{" + name + "}"),
     max_size=8,
 )

@@ -62,7 +62,7 @@ def test_in_order_the_last_one_completes_the_count(trigger: Trigger, steps: list
 
 
 def test_three_in_seven_days() -> None:
-    """Two events are not three, three in eight days are not three in seven, on the day they are."""
+    """Two events are not three; the third counts until exactly seven days after the first."""
     trigger = Trigger(event=EVENT, count=3, within=Duration(7 * DAY))
     one, two = Counted("a", Instant(0)), Counted("b", Instant(DAY))
 

@@ -10,7 +10,7 @@ from experiment_engine.domain.identifiers import UserId
 
 USERS = [UserId(f"usr_{number}") for number in range(20_000)]
 SALT = b"\x07" * 32
-USER = st.text(st.characters(exclude_categories=("Cs",)), max_size=200).map(UserId)
+USER = st.text(st.characters(exclude_categories=["Cs"]), max_size=200).map(UserId)
 SALTS = st.binary(min_size=16, max_size=64)
 SHARE = st.floats(0, 1)
 

@@ -1,5 +1,7 @@
 """How often one user may be written to, against counting by hand."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ def is_kept(cap: FrequencyCap, sent: list[Instant]) -> bool:
         sum(start <= moment < start + cap.per for moment in ordered) > cap.messages
         for start in range(1_000 - cap.per, 1_031)
     )
-    gaps = [later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(ordered)]
     return not crowded and all(gap >= cap.min_gap for gap in gaps)
 
 

@@ -60,9 +60,7 @@ def test_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-@given(
-    text=st.text(max_size=12) | st.from_regex(r"[0-9]{300,500}(\.[0-9]+)?(s|d)", fullmatch=True)
-)
+@given(text=st.text(max_size=12) | st.integers(1, 500).map(lambda digits: "9" * digits + ".5d"))
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
     """No text makes anything but a duration or InvalidDuration."""
     try:
@@ -96,8 +94,11 @@ def test_datetime_round_trip(instant: Instant) -> None:
     assert to_instant(moment) == instant
 
 
+EARLY, LATE = datetime(1970, 1, 2), datetime(9999, 12, 30)  # noqa: DTZ001 - bounds have no zone
+
+
 @given(
-    moment=st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
+    moment=st.datetimes(EARLY, LATE, timezones=st.just(UTC)),
     offset=st.integers(-14 * 60, 14 * 60),
 )
 def test_an_instant_has_no_zone(moment: datetime, offset: int) -> None:
@@ -110,7 +111,7 @@ def test_an_instant_has_no_zone(moment: datetime, offset: int) -> None:
 
 def test_naive_is_utc() -> None:
     """A datetime that tells no zone is taken as UTC."""
-    assert iso(to_instant(datetime(2026, 11, 22, 10, 2))) == "2026-11-22T10:02:00Z"
+    assert iso(to_instant(datetime.fromisoformat("2026-11-22T10:02"))) == "2026-11-22T10:02:00Z"
 
 
 @given(one=INSTANTS, other=INSTANTS)

@@ -66,7 +66,7 @@ def told(state: State, reason: str | None, opened: int, converted: int) -> Exper
 
 @pytest.mark.parametrize(("state", "reason", "opened", "converted", "counts"), CASES)
 def test_what_counts(
-    state: State, reason: str | None, opened: bool, converted: bool, counts: tuple[int, ...]
+    *, state: State, reason: str | None, opened: bool, converted: bool, counts: tuple[int, ...]
 ) -> None:
     """A trial is what was sent, held out, or stopped by its own conversion; nothing else is."""
     assert astuple(contribution(told(state, reason, opened, converted))) == counts
@@ -102,7 +102,7 @@ def test_counts_make_sense(experiment: Experiment) -> None:
         (True, True, Group.HOLDOUT),
     ],
 )
-def test_whose_counts(held_out: bool, postponed: bool, group: Group) -> None:
+def test_whose_counts(*, held_out: bool, postponed: bool, group: Group) -> None:
     """Postponed messages count in no combo's rate, the holdout by itself (R8, R3)."""
     assert group_of(an_experiment(held_out=held_out, postponed=postponed)) is group
 
@@ -114,7 +114,7 @@ EDITS = st.lists(
 
 
 @given(edits=EDITS, held_out=st.booleans())
-def test_counters_follow_every_change(edits: list[tuple[str, int]], held_out: bool) -> None:
+def test_counters_follow_every_change(*, edits: list[tuple[str, int]], held_out: bool) -> None:
     """After any changes the counters are what the experiment counts for as it stands."""
     experiment, changes = an_experiment(held_out=held_out), Changes()
 
@@ -173,7 +173,7 @@ def test_no_moves_leave_an_end(moves: list[State]) -> None:
 
 
 def test_what_may_follow_what() -> None:
-    """An unknown is settled by proof only, and a claim ends in a state of its own or waits again."""
+    """An unknown is settled by proof only; a claim ends in a state of its own or waits again."""
     assert MOVES[State.UNKNOWN] == {State.SENT, State.FAILED}
     assert MOVES[State.CLAIMED] == {State.SENT, State.FAILED, State.UNKNOWN, State.SCHEDULED}
     assert all(not MOVES[state] for state in ENDS)
@@ -183,6 +183,6 @@ def test_what_may_follow_what() -> None:
 @pytest.mark.parametrize(
     ("after", "holds"), [(-1, False), (0, True), (3 * DAY, True), (3 * DAY + 1, False)]
 )
-def test_the_window_runs_from_the_trigger(after: int, holds: bool) -> None:
+def test_the_window_runs_from_the_trigger(*, after: int, holds: bool) -> None:
     """A conversion at the trigger's own time counts, and until the window's last millisecond."""
     assert an_experiment().window_holds(Instant(NOW + after)) is holds

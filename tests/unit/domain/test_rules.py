@@ -1,5 +1,6 @@
 """What follows from the configuration as a whole."""
 
+from datetime import time
 from itertools import product
 
 from hypothesis import given
@@ -51,8 +52,6 @@ def test_between_equals_the_language_decides() -> None:
 
 def test_a_channel_s_own_quiet_hours() -> None:
     """A channel's own quiet hours stand instead of the general ones."""
-    from datetime import time  # noqa: PLC0415
-
     general, own = QuietHours(time(23), time(8)), QuietHours(time(20), time(10))
     rules = some_rules(
         channels={PUSH: ChannelRules(), WHATSAPP: ChannelRules(quiet_hours=own)},

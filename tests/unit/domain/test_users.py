@@ -1,4 +1,4 @@
-"""What is known of a user: choices, goals, places in the caps, and which experiment is credited."""
+"""What is known of a user: choices, goals, places in the caps, and what is credited."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,7 @@ def test_a_choice_for_one_channel() -> None:
 @pytest.mark.parametrize(
     ("since", "reached"), [(-5, True), (0, True), (NOW, True), (NOW + 1, False)]
 )
-def test_a_goal_reached_since(since: int, reached: bool) -> None:
+def test_a_goal_reached_since(*, since: int, reached: bool) -> None:
     """A goal counts as reached at or after its own time, however early the question begins."""
     user = User(USER, goals={EventName("purchase"): NOW})
 
@@ -122,7 +122,7 @@ def credited(user: User, at: int = NOW) -> str | None:
 
 
 def test_the_most_recent_that_was_reached() -> None:
-    """Of several sent or held out, the one triggered last is credited, and only inside its window."""
+    """Of several sent or held out the one triggered last is credited, inside its window only."""
     user = User(
         USER,
         experiments=[

@@ -1,6 +1,8 @@
 """`serve` and `worker`: the processes that do the work."""
 
 import os
+import signal
+import sys
 from typing import Annotated
 
 import structlog
@@ -44,6 +46,8 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
+    # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app,
         host=settings.host,

@@ -1,0 +1,388 @@
+"""Random lives of a few users: everything that can happen to the loop, in any order.
+
+A life is a list of steps over one configuration in which every rule has something to do. The
+same life always leads to the same rows, because the clock and chance are the test's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import time
+from typing import Any, Literal, assert_never
+
+from hypothesis import strategies as st
+from tests.support.builders import (
+    CHECKOUT,
+    PAYMENT,
+    PAYWALL,
+    PUSH,
+    SALT,
+    WHATSAPP,
+    World,
+    a_catalogue,
+    a_cohort,
+    converted,
+    happened,
+    opened,
+    requested,
+    said_no,
+    said_yes,
+    some_rules,
+)
+from tests.support.fakes import an_answer
+
+from experiment_engine.application.manage import erase_user
+from experiment_engine.application.results import Result
+from experiment_engine.domain.cohorts.holdout import is_held_out
+from experiment_engine.domain.delivery.copy import Placeholder
+from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.message import Call, Verdict
+from experiment_engine.domain.delivery.quiet_hours import QuietHours
+from experiment_engine.domain.events import Anonymous, Fact, Ping, Source, Unreadable
+from experiment_engine.domain.identifiers import EVERY_CHANNEL, EventName, ExperimentId, UserId
+from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Duration
+from experiment_engine.domain.rules import Rules
+
+HOLDOUT = 0.3
+_NAMES = [UserId(f"usr_{number}") for number in range(20)]
+_HELD = [user for user in _NAMES if is_held_out(user, SALT, HOLDOUT)]
+USERS = (*[user for user in _NAMES if user not in _HELD][:2], _HELD[0])
+
+# Three cohorts: two share a goal, one counts, and the goal of that one triggers another.
+_SPACE: dict[str, Any] = {"channels": ("push", "whatsapp"), "offers": ("none", "rupee_1")}
+_COHORTS = (
+    a_cohort(CHECKOUT, again_after=Duration(30 * MINUTE), converted_quiet=HOUR, **_SPACE),
+    a_cohort(
+        PAYWALL,
+        event="paywall_viewed",
+        goal="trial_activated",
+        count=2,
+        within=DAY,
+        again_after=HOUR,
+        converted_quiet=HOUR,
+        max_age=Duration(2 * DAY),
+        **_SPACE,
+    ),
+    a_cohort(
+        PAYMENT,
+        event="trial_activated",
+        delays=("2min", "6h"),
+        again_after=Duration(0),
+        converted_quiet=Duration(0),
+        **_SPACE,
+    ),
+)
+_SHOW = Placeholder("show", ("event_properties", "show"))
+_PLAN = Placeholder("plan", ("event_properties", "plan"), "your plan")
+_TEXTS = a_catalogue(*_COHORTS, body="{plan}", placeholders=(_SHOW, _PLAN))
+_PLAIN = some_rules(*_COHORTS)
+RULES: Rules = replace(
+    _PLAIN,
+    catalogue=replace(
+        _TEXTS,
+        texts={
+            **_TEXTS.texts,
+            **a_catalogue(
+                a_cohort(angles=("scarcity",), offers=("rupee_1",)), body="{show}"
+            ).texts,
+        },
+    ),
+    channels={
+        PUSH: replace(_PLAIN.channels[PUSH], batch=2),
+        WHATSAPP: replace(
+            _PLAIN.channels[WHATSAPP], consent="required", frequency_cap=FrequencyCap(2, DAY)
+        ),
+    },
+    quiet_hours=QuietHours(time(17), time(19)),
+    frequency_cap=FrequencyCap(4, DAY, min_gap=Duration(5 * MINUTE)),
+    holdout_share=HOLDOUT,
+    offers_per_day={"rupee_1": 3},
+    opt_out_events=frozenset({EventName("pushes_off")}),
+    opt_in_events=frozenset({EventName("pushes_on")}),
+)
+
+# Facts, before it is known which experiments there are
+
+EVENTS = (
+    "checkout_abandoned",
+    "paywall_viewed",
+    "trial_activated",  # a goal and a trigger
+    "purchase",
+    "pushes_off",
+    "pushes_on",
+    "app_opened",
+)
+AGO = (0, 0, 0, 30 * SECOND, 3 * MINUTE, HOUR, 5 * HOUR, 7 * HOUR, 2 * DAY, 8 * DAY, 40 * DAY)
+PROPERTIES: tuple[dict[str, object], ...] = (
+    {},
+    {"show": "Mirzapur", "plan": "gold"},
+    {"timezone": "Pacific/Chatham", "show": "{{x}}"},
+)
+Reference = tuple[Literal["kept", "batch"], int]  # which experiment, from the newest on
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A fact in the making; `experiment` is looked up when it is taken in."""
+
+    kind: str
+    user: UserId | None = None
+    name: str = ""
+    ago: int | None = None
+    key: int = 0
+    properties: int = 0
+    channel: str = EVERY_CHANNEL
+    experiment: Reference | None | Literal["unknown"] = None
+
+    def fact(self, now: int, kept: Sequence[ExperimentId], batch: Sequence[ExperimentId]) -> Fact:
+        """Return the fact, told now."""
+        at = None if self.ago is None else now - self.ago
+        user, experiment = self.user, self._experiment(kept, batch)
+        match self.kind:
+            case "happened":
+                return happened(
+                    self.name,
+                    user=user or USERS[0],
+                    at=at,
+                    key=f"key-{self.key}",
+                    properties=PROPERTIES[self.properties],
+                )
+            case "opened":
+                return opened(experiment, user=user, at=at)
+            case "converted":
+                return converted(experiment, user=user, at=at)
+            case "no":
+                choice = said_no(user or "", channel=self.channel, at=at)
+                return replace(choice, user_id=user, experiment_id=experiment)
+            case "yes":
+                return said_yes(user or USERS[0], channel=self.channel, at=at)
+            case "requested":
+                attributes = PROPERTIES[self.properties]
+                return requested(user or USERS[0], self.name, attributes)
+            case "anonymous":
+                return Anonymous(EventName("checkout_abandoned"), f"key-{self.key}", b"{}")
+            case "unreadable":
+                return Unreadable("not_an_object", b"raw-%d" % self.key, Source.AMPLITUDE)
+            case _:
+                return Ping(b"{}")
+
+    def _experiment(
+        self, kept: Sequence[ExperimentId], batch: Sequence[ExperimentId]
+    ) -> ExperimentId | None:
+        if self.experiment is None:
+            return None
+        if self.experiment == "unknown":
+            return ExperimentId("nobody's")
+        where, place = self.experiment
+        known = kept if where == "kept" else batch
+        return known[-1 - place % len(known)] if known else ExperimentId("nobody's")
+
+
+_users = st.sampled_from(USERS)
+_ago = st.none() | st.sampled_from(AGO) | st.just(-HOUR)
+_key = st.integers(0, 60)
+_properties = st.integers(0, len(PROPERTIES) - 1)
+_named: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.none(),
+    st.tuples(st.sampled_from(["kept", "kept", "batch"]), st.integers(0, 5)),
+    st.just("unknown"),
+)
+_channels = st.sampled_from([EVERY_CHANNEL, PUSH, WHATSAPP])
+_happened = st.builds(
+    Draft,
+    st.just("happened"),
+    _users,
+    st.sampled_from(EVENTS[:4]) | st.sampled_from(EVENTS),
+    _ago,
+    _key,
+    _properties,
+)
+_feedback = st.builds(
+    lambda kind, user, ago, experiment: Draft(
+        kind,
+        USERS[0] if user is None and experiment is None else user,
+        ago=ago,
+        experiment=experiment,
+    ),
+    st.sampled_from(["opened", "converted", "converted"]),
+    st.none() | _users,
+    _ago,
+    _named,
+)
+_choices = st.builds(
+    lambda kind, user, ago, channel: Draft(kind, user, ago=ago, channel=channel),
+    st.sampled_from(["no", "yes", "yes"]),
+    _users,
+    _ago,
+    _channels,
+) | st.builds(
+    lambda experiment: Draft("no", experiment=experiment),
+    st.tuples(st.sampled_from(["kept", "batch"]), st.integers(0, 5)),
+)
+_asked = st.builds(
+    lambda user, cohort, properties: Draft("requested", user, cohort, properties=properties),
+    _users,
+    st.sampled_from(list(RULES.cohorts)),
+    _properties,
+)
+_odd = st.builds(
+    lambda kind, key: Draft(kind, key=key),
+    st.sampled_from(["anonymous", "unreadable", "ping"]),
+    st.integers(0, 3),
+)
+DRAFTS = st.one_of(_happened, _happened, _happened, _feedback, _feedback, _choices, _asked, _odd)
+
+# Steps
+
+
+@dataclass(frozen=True)
+class TakeIn:
+    """Facts that arrive together, and where a batch ends in the world that takes them so."""
+
+    drafts: tuple[Draft, ...]
+    cuts: tuple[int, ...]
+
+    def batches(self) -> list[slice]:
+        """Return the batches as parts of the facts."""
+        ends = sorted({cut % (len(self.drafts) + 1) for cut in self.cuts} | {len(self.drafts)})
+        starts = [0, *ends]
+        return [slice(a, b) for a, b in zip(starts, ends, strict=False) if a < b]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Time goes by."""
+
+    span: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The worker claims."""
+
+    free: int
+    allowance: int = 100
+
+
+@dataclass(frozen=True)
+class Settle:
+    """The provider answers one of the calls under way, or one that was answered already."""
+
+    which: int
+    verdict: Verdict
+    apart: bool = False  # the first user has an outcome of their own
+
+
+@dataclass(frozen=True)
+class Other:
+    """Anything else that moves rows: recover, learn, pause, resume, erase."""
+
+    what: Literal["recover", "restart", "learn", "pause", "resume", "erase"]
+    whom: int = 0
+
+
+Step = TakeIn | Pass | Claim | Settle | Other
+
+_take_in = st.builds(
+    lambda drafts, cuts: TakeIn(tuple(drafts), tuple(cuts)),
+    st.lists(DRAFTS, min_size=1, max_size=8),
+    st.lists(st.integers(0, 8), max_size=3),
+)
+_pass = st.sampled_from(["1s", "2min", "2min", "20min", "1h", "1h", "6h", "1d", "7d"]).map(Pass)
+_claim = st.builds(Claim, st.sampled_from([0, 1, 9, 9]), st.sampled_from([1, 100, 100]))
+_settle = st.builds(
+    Settle,
+    st.integers(0, 5),
+    st.sampled_from([Verdict.ACCEPTED, *Verdict]),
+    st.sampled_from([False, False, True]),
+)
+_other = st.builds(
+    Other,
+    st.sampled_from(
+        ["recover", "restart", "learn", "learn", "pause", "resume", "resume", "erase"]
+    ),
+    st.integers(0, 3),
+)
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.one_of(_take_in, _take_in, _take_in, _pass, _pass, _claim, _settle, _settle, _other),
+    min_size=1,
+    max_size=18,
+)
+
+
+@dataclass
+class Life:
+    """Goes through steps in one world; equal lives give equal outcomes."""
+
+    world: World
+    under_way: list[Call] = field(default_factory=list)
+    answered: list[Call] = field(default_factory=list)
+
+    def kept(self) -> list[ExperimentId]:
+        """Return the experiments that the database holds, oldest first."""
+        return [row["id"] for row in self.world.experiments()]
+
+    def facts_one_by_one(self, step: TakeIn) -> tuple[list[Fact], list[Result]]:
+        """Take the facts in one at a time; return them with their answers."""
+        kept, facts, results = self.kept(), [], []
+        batch: list[ExperimentId] = []
+        for draft in step.drafts:
+            fact = draft.fact(self.world.now, kept, batch)
+            result = self.world.one(fact)
+            batch += [part.experiment_id for part in (result, *result.results) if _is_new(part)]  # type: ignore[misc]
+            facts.append(fact)
+            results.append(result)
+        return facts, results
+
+    def facts_in_batches(self, step: TakeIn, facts: Sequence[Fact]) -> list[Result]:
+        """Take the same facts in as batches; return the answers."""
+        return [result for part in step.batches() for result in self.world.take(*facts[part])]
+
+    def go(self, step: Pass | Claim | Settle | Other) -> object:
+        """Go through any other step; return what can be seen of it."""
+        match step:
+            case Pass(span):
+                self.world.clock.advance(span)
+                return None
+            case Claim(free, allowance):
+                claimed = self.world.claim(free, allowance)
+                self.under_way += claimed.calls
+                return claimed
+            case Settle(which, verdict, apart):
+                return self._settle(which, verdict, apart=apart)
+            case Other():
+                return self._other(step)
+            case _:
+                assert_never(step)
+
+    def _settle(self, which: int, verdict: Verdict, *, apart: bool) -> object:
+        calls = self.under_way or self.answered  # the second: an answer that comes again
+        if not calls:
+            return None
+        call = calls[which % len(calls)]
+        if calls is self.under_way:
+            self.under_way.remove(call)
+            self.answered.append(call)
+        first = next(iter(call.recipients))
+        exceptions = {first: Verdict.REFUSED} if apart else {}
+        return self.world.record((call, an_answer(verdict, exceptions=exceptions)))
+
+    def _other(self, step: Other) -> object:
+        world = self.world
+        scope = (None, *world.rules.cohorts)[step.whom % 4]
+        match step.what:
+            case "recover" | "restart":
+                return world.recover(all_claims=step.what == "restart")
+            case "learn":
+                return sorted(world.learn().fresh)
+            case "pause" | "resume":
+                return world.pause(scope, paused=step.what == "pause")
+            case "erase":
+                with world.storage.transaction() as tx:
+                    return erase_user(USERS[step.whom % len(USERS)], tx, world.now)
+            case _:
+                assert_never(step.what)
+
+
+def _is_new(result: Result) -> bool:
+    return result.status in ("scheduled", "holdout") and result.experiment_id is not None
