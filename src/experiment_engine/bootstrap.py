@@ -35,7 +35,7 @@ from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
-from experiment_engine.domain.identifiers import Channel, CohortName, UserId
+from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.settings import Settings
 
@@ -101,11 +101,10 @@ class Engine:
             moved = record(answers, self._delivering, tx, self.clock.now())
         self._tell_moves(moved)
 
-    def recover(self, *, all_claims: bool) -> None:
-        """Settle what dead workers left behind."""
-        now = None if all_claims else self.clock.now()
+    def recover(self, under_way: Sequence[CallId] = (), *, all_claims: bool = False) -> None:
+        """Settle what dead workers left behind, and keep hold of the calls under way."""
         with self.storage.transaction() as tx:
-            moved = recover(self._delivering, tx, now)
+            moved = recover(under_way, tx, self.clock.now(), all_claims=all_claims)
         self._tell_moves(moved)
 
     def learn(self) -> None:

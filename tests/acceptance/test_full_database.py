@@ -80,11 +80,10 @@ def test_more_than_can_be_held(start: Start) -> None:
     batch = [{"event_type": "page_viewed"}] * 2_000
     with ThreadPoolExecutor(5) as senders:
         with engine.engine.storage._turn:  # the database is busy
-            waiting = [senders.submit(engine.results, "/webhook/amplitude", batch)] * 1
-            waiting += [
-                senders.submit(engine.results, "/webhook/amplitude", batch) for _ in range(4)
+            waiting = [
+                senders.submit(engine.results, "/webhook/amplitude", batch) for _ in range(5)
             ]
-            eventually(lambda: engine.post("/webhook/opened", {}).status_code == 503)
+            eventually(lambda: engine.running.lane.is_full)
             answer = engine.post("/webhook/amplitude", batch[0])
         assert [len(sent.result()) for sent in waiting] == [2_000] * 5
     assert answer.status_code == 503

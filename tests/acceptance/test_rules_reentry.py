@@ -3,6 +3,7 @@
 import pytest
 from tests.support.clevertap_double import CleverTapDouble
 from tests.support.configuration import COHORT, GOAL, cohort
+from tests.support.events import amplitude_event
 from tests.support.start import Start
 
 OTHER = "payment_failed"
@@ -116,3 +117,14 @@ def test_r5_converted_quiet_ends(start: Start) -> None:
     assert engine.event(USER)["reason"] == "converted"
     engine.clock.advance("25h")
     assert engine.event(USER)["status"] == "scheduled"
+
+
+@pytest.mark.parametrize("raw_events", ["90d", "1d"])
+def test_r5_a_repeated_event_is_known_for_thirty_days(start: Start, raw_events: str) -> None:
+    """However soon raw events are deleted, an event that comes again is known as the same."""
+    engine = start(retention={"raw_events": raw_events})
+    event = amplitude_event(USER, engine.clock.iso())
+    engine.events(event)
+    for _ in range(29):
+        engine.deliver(after="24h")
+    assert engine.events(event)[0]["status"] == "duplicate"

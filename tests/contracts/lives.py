@@ -60,6 +60,7 @@ _COHORTS = (
         again_after=HOUR,
         converted_quiet=HOUR,
         max_age=Duration(2 * DAY),
+        delays=("2min",),
         **_SPACE,
     ),
     a_cohort(
@@ -111,7 +112,7 @@ EVENTS = (
     "pushes_on",
     "app_opened",
 )
-AGO = (0, 0, 0, 30 * SECOND, 3 * MINUTE, HOUR, 5 * HOUR, 7 * HOUR, 2 * DAY, 8 * DAY, 40 * DAY)
+AGO = (0, 30 * SECOND, 3 * MINUTE, HOUR, 5 * HOUR, 7 * HOUR, 2 * DAY, 8 * DAY, 40 * DAY)
 PROPERTIES: tuple[dict[str, object], ...] = (
     {},
     {"show": "Mirzapur", "plan": "gold"},
@@ -131,9 +132,11 @@ class Draft:
     key: int = 0
     properties: int = 0
     channel: str = EVERY_CHANNEL
-    experiment: Reference | None | Literal["unknown"] = None
+    experiment: Reference | Literal["unknown"] | None = None
 
-    def fact(self, now: int, kept: Sequence[ExperimentId], batch: Sequence[ExperimentId]) -> Fact:
+    def fact(  # noqa: PLR0911 - one return a kind
+        self, now: int, kept: Sequence[ExperimentId], batch: Sequence[ExperimentId]
+    ) -> Fact:
         """Return the fact, told now."""
         at = None if self.ago is None else now - self.ago
         user, experiment = self.user, self._experiment(kept, batch)
@@ -177,14 +180,23 @@ class Draft:
         return known[-1 - place % len(known)] if known else ExperimentId("nobody's")
 
 
-_users = st.sampled_from(USERS)
-_ago = st.none() | st.sampled_from(AGO) | st.just(-HOUR)
+def _often(usual: Sequence[Any], *others: Any, times: int = 6) -> st.SearchStrategy[Any]:
+    return st.sampled_from([*usual] * times + [*others])
+
+
+def _mostly(*weighted: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    places = [place for place, (weight, _) in enumerate(weighted) for _ in range(weight)]
+    return st.sampled_from(places).flatmap(lambda place: weighted[place][1])
+
+
+_users = _often(USERS[:1], *USERS, times=3)
+_ago = _often([0, SECOND, 2 * SECOND], None, -HOUR, *AGO)  # mostly in a moment's reach
 _key = st.integers(0, 60)
-_properties = st.integers(0, len(PROPERTIES) - 1)
-_named: st.SearchStrategy[Any] = st.one_of(
+_properties = _often([1], 0, 2)
+_named = st.one_of(
     st.none(),
-    st.none(),
-    st.tuples(st.sampled_from(["kept", "kept", "batch"]), st.integers(0, 5)),
+    st.tuples(_often(["kept"], "batch", times=3), _often([0], 1, 2, 3, times=3)),
+    st.tuples(st.just("kept"), st.integers(0, 6)),
     st.just("unknown"),
 )
 _channels = st.sampled_from([EVERY_CHANNEL, PUSH, WHATSAPP])
@@ -192,7 +204,7 @@ _happened = st.builds(
     Draft,
     st.just("happened"),
     _users,
-    st.sampled_from(EVENTS[:4]) | st.sampled_from(EVENTS),
+    _often(EVENTS[:3], *EVENTS, times=8),
     _ago,
     _key,
     _properties,
@@ -204,20 +216,20 @@ _feedback = st.builds(
         ago=ago,
         experiment=experiment,
     ),
-    st.sampled_from(["opened", "converted", "converted"]),
+    st.sampled_from(["opened", "converted"]),
     st.none() | _users,
     _ago,
     _named,
 )
 _choices = st.builds(
     lambda kind, user, ago, channel: Draft(kind, user, ago=ago, channel=channel),
-    st.sampled_from(["no", "yes", "yes"]),
+    _often(["no"], "yes", "yes", "yes", times=1),
     _users,
     _ago,
     _channels,
 ) | st.builds(
     lambda experiment: Draft("no", experiment=experiment),
-    st.tuples(st.sampled_from(["kept", "batch"]), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["kept", "batch"]), st.integers(0, 4)),
 )
 _asked = st.builds(
     lambda user, cohort, properties: Draft("requested", user, cohort, properties=properties),
@@ -230,7 +242,7 @@ _odd = st.builds(
     st.sampled_from(["anonymous", "unreadable", "ping"]),
     st.integers(0, 3),
 )
-DRAFTS = st.one_of(_happened, _happened, _happened, _feedback, _feedback, _choices, _asked, _odd)
+DRAFTS = _mostly((14, _happened), (4, _feedback), (1, _choices), (1, _asked), (1, _odd))
 
 # Steps
 
@@ -285,29 +297,37 @@ Step = TakeIn | Pass | Claim | Settle | Other
 
 _take_in = st.builds(
     lambda drafts, cuts: TakeIn(tuple(drafts), tuple(cuts)),
-    st.lists(DRAFTS, min_size=1, max_size=8),
-    st.lists(st.integers(0, 8), max_size=3),
+    st.lists(DRAFTS, min_size=2, max_size=7),
+    st.lists(st.integers(0, 7), max_size=2),
 )
-_pass = st.sampled_from(["1s", "2min", "2min", "20min", "1h", "1h", "6h", "1d", "7d"]).map(Pass)
-_claim = st.builds(Claim, st.sampled_from([0, 1, 9, 9]), st.sampled_from([1, 100, 100]))
+_pass = st.sampled_from(["1s", "2min", "20min", "1h", "6h", "1d", "7d"]).map(Pass)
+_claim = st.builds(Claim, _often([9], 0, 1, times=3), _often([100], 1, times=3))
 _settle = st.builds(
     Settle,
-    st.integers(0, 5),
-    st.sampled_from([Verdict.ACCEPTED, *Verdict]),
-    st.sampled_from([False, False, True]),
+    st.integers(0, 3),
+    _often([Verdict.ACCEPTED], *Verdict, times=3),
+    _often([False], True, times=2),
 )
 _other = st.builds(
     Other,
     st.sampled_from(
-        ["recover", "restart", "learn", "learn", "pause", "resume", "resume", "erase"]
+        ["learn", "learn", "resume", "resume", "recover", "restart", "pause", "erase"]
     ),
     st.integers(0, 3),
 )
-STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.one_of(_take_in, _take_in, _take_in, _pass, _pass, _claim, _settle, _settle, _other),
-    min_size=1,
-    max_size=18,
+# Between facts, mostly: their messages come due, are claimed, and the provider answers.
+_delivery = st.tuples(st.sampled_from(["2min", "2min", "1h"]).map(Pass), _claim, _settle, _settle)
+_between = _mostly(
+    (5, _delivery),
+    (1, st.tuples(_pass)),
+    (1, st.tuples(_claim)),
+    (1, st.tuples(_settle)),
+    (1, st.tuples(_other)),
+    (1, st.tuples(_other, _pass)),
 )
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(_take_in, _between), min_size=2, max_size=8
+).map(lambda rounds: [step for facts, between in rounds for step in (facts, *between)])
 
 
 @dataclass
@@ -364,7 +384,7 @@ class Life:
             self.under_way.remove(call)
             self.answered.append(call)
         first = next(iter(call.recipients))
-        exceptions = {first: Verdict.REFUSED} if apart else {}
+        exceptions: dict[str, Verdict] = {first: Verdict.REFUSED} if apart else {}
         return self.world.record((call, an_answer(verdict, exceptions=exceptions)))
 
     def _other(self, step: Other) -> object:
@@ -376,12 +396,13 @@ class Life:
             case "learn":
                 return sorted(world.learn().fresh)
             case "pause" | "resume":
-                return world.pause(scope, paused=step.what == "pause")
+                world.pause(scope, paused=step.what == "pause")
             case "erase":
                 with world.storage.transaction() as tx:
-                    return erase_user(USERS[step.whom % len(USERS)], tx, world.now)
+                    erase_user(USERS[step.whom % len(USERS)], tx, world.now)
             case _:
                 assert_never(step.what)
+        return None
 
 
 def _is_new(result: Result) -> bool:

@@ -40,7 +40,7 @@ class Tally:
 
 @pytest.mark.parametrize("batch", [1, 1_000])
 def test_a_few_kills_break_no_promise(tmp_path: Path, batch: int) -> None:
-    """Killed with -9 at any moment, the engine loses nothing, sends nothing twice, sticks nowhere."""
+    """Killed with -9 at any moment it loses nothing, sends nothing twice, and nothing sticks."""
     _kill_and_compare(tmp_path, batch, FEW)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, select
 from tests.support.clock import MORNING, FakeClock
 from tests.support.fakes import CountingChance, an_answer
 
@@ -263,6 +263,15 @@ class World:
         """Take the first snapshots."""
         self.restart(self.rules, self.mode)
 
+    def begin_anew(self) -> None:
+        """Delete every row and turn clock and chance back: as good as opened, and much faster."""
+        with self.storage.transaction() as tx:
+            for table in tables.metadata.sorted_tables:
+                if table is not tables.meta:
+                    tx.core.execute(delete(table))
+        self.clock, self.chance = FakeClock(), CountingChance()
+        self.restart(self.rules)
+
     def restart(self, rules: Rules, mode: Mode | None = None) -> None:
         """Go on with another configuration or mode, as after a start; cancels nothing."""
         self.rules, self.mode = rules, mode or self.mode
@@ -309,7 +318,7 @@ class World:
     def recover(self, *, all_claims: bool = False) -> Sequence[Experiment]:
         """Settle what dead workers left."""
         with self.storage.transaction() as tx:
-            return recover(self._delivering, tx, None if all_claims else self.now)
+            return recover((), tx, self.now, all_claims=all_claims)
 
     def learn(self) -> Learned:
         """Take snapshots where the counters moved enough."""

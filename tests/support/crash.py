@@ -102,9 +102,20 @@ class CrashingEngine:
             self._tell_nursery("wait")
         if self._process is None:
             return None
-        process, self._process = self._process, None
-        os.killpg(process.pid, how)
-        return process.wait(_PATIENCE + 10)
+        self.signal(how)
+        return self.wait()
+
+    def signal(self, how: signal.Signals) -> None:
+        """Send a signal to the started command's process group."""
+        assert self._process is not None
+        os.killpg(self._process.pid, how)
+
+    def wait(self) -> int:
+        """Wait until the started command ends; return its exit status."""
+        assert self._process is not None
+        status = self._process.wait(_PATIENCE + 10)
+        self._process = None
+        return status
 
     def close(self) -> None:
         """Leave nothing running."""

@@ -10,33 +10,31 @@ command itself, its signals and its exit status there is `server.py`.
 
 import asyncio
 import io
-import socket
-import threading
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import uvicorn
 from tests.support.clock import FakeClock
 from tests.support.configuration import COHORT, TRIGGER, write_configuration
 from tests.support.events import Json, amplitude_event, somebody
 from tests.support.fakes import CountingChance
+from tests.support.serving import serving
 
+from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, MessageSender
 from experiment_engine.bootstrap import Engine, open_engine, open_sender
 from experiment_engine.domain.moments import to_datetime
 from experiment_engine.entrypoints.cli.serving import around
-from experiment_engine.entrypoints.http.door import Door
+from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import read_settings
-
-_PATIENCE = 20.0  # seconds for what should take milliseconds
 
 
 @dataclass
@@ -47,6 +45,7 @@ class RunningEngine:
     client: httpx2.Client
     clock: FakeClock
     engine: Engine  # to look inside; what users see comes through the client
+    running: Running
     log: io.StringIO
     _worker: Worker
     _hand: asyncio.Runner
@@ -156,40 +155,31 @@ def running_engine(
         **(environ or {}),
     }
     settings, log = read_settings(given, env_file=None), io.StringIO()
+    if not settings.database_path.exists():
+        settings.database_path.write_bytes(_new_database())
     at = clock or FakeClock()
     engine = open_engine(settings, Journal("console", log), at, chance or CountingChance())
     engine.open(paused=settings.start_paused)
     rules = engine.rules
     sending = sender or open_sender(settings, rules)
     worker = Worker(engine, sending, rules.channels, rules.send_per_second)
-    door, _ = around(engine, worker if worker_runs else None, settings)
+    door, running = around(engine, worker if worker_runs else None, settings)
     with (
-        _serving(door) as url,
-        httpx2.Client(base_url=url, trust_env=False, verify=False) as client,
+        serving(door) as url,
+        httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=30) as client,
         asyncio.Runner() as hand,
     ):
         try:
-            yield RunningEngine(url, client, at, engine, log, worker, hand)
+            yield RunningEngine(url, client, at, engine, running, log, worker, hand)
         finally:
             if not worker_runs:
                 hand.run(sending.close())
 
 
-@contextmanager
-def _serving(door: Door) -> Iterator[str]:
-    config = uvicorn.Config(
-        door, http="httptools", ws="none", lifespan="on", access_log=False, log_config=None
-    )
-    server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, args=([listener],), name="server")
-    with listener:
-        thread.start()
-        deadline = time.monotonic() + _PATIENCE
-        while not server.started and thread.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        assert server.started, "the server did not start"
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(_PATIENCE)
+@cache
+def _new_database() -> bytes:
+    """Return an empty database as the first start makes it; made once, because it takes time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "new.db"
+        SqliteStorage(path).close()
+        return path.read_bytes()

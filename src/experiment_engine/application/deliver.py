@@ -109,12 +109,17 @@ def record(
     return list(changes.changed.values())
 
 
-def recover(delivering: Delivering, outbox: Outbox, now: Instant | None) -> Sequence[Experiment]:
+def recover(
+    under_way: Sequence[CallId], outbox: Outbox, now: Instant, *, all_claims: bool
+) -> Sequence[Experiment]:
     """Settle what dead workers left claimed: a call may have started, so all of it is unknown.
 
-    With None every claim counts as abandoned: right only where no other process can hold one.
+    The calls `under_way` are this worker's own: their leases are extended. With `all_claims`
+    every claim counts as abandoned: right only where no other process can hold one.
     """
-    abandoned = outbox.abandoned(now)
+    if under_way:
+        outbox.renew(under_way, Instant(now + LEASE))
+    abandoned = outbox.abandoned(None if all_claims else now)
     if not abandoned:
         return ()
     changes = Changes()
@@ -125,7 +130,6 @@ def recover(delivering: Delivering, outbox: Outbox, now: Instant | None) -> Sequ
         if experiment is not None and experiment.state is State.CLAIMED:
             changes.change(experiment, lambda e: e.move(State.UNKNOWN, Reason.STOPPED))
     outbox.store(changes)
-    del delivering
     return list(changes.changed.values())
 
 

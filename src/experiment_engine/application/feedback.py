@@ -27,13 +27,13 @@ class FeedbackTaker:
 
     def take(self, fact: Feedback, user: User, owner: UserId | None, at: Instant) -> Result:
         """Answer feedback of a user; `owner` is whose the named experiment is, if it exists."""
-        if owner is not None and owner != user.id:
-            return ignored(Reason.MISMATCH, experiment_id=fact.experiment_id)
-        named = _named(user, fact.experiment_id) if owner is not None else None
-        unknown = fact.experiment_id is not None and named is None
+        named = _named(user, fact.experiment_id) if owner == user.id else None
+        stray = None
+        if fact.experiment_id is not None and named is None:
+            stray = Reason.UNKNOWN_EXPERIMENT if owner is None else Reason.MISMATCH
         if fact.kind is FeedbackKind.OPENED:
-            return self._opened(user, named, at, unknown=unknown)
-        return self._converted(user, named, at, unknown=unknown)
+            return self._opened(user, named, at, stray)
+        return self._converted(user, named, at, stray)
 
     def reached(self, user: User, cohorts: Sequence[Cohort], at: Instant) -> Result:
         """Answer that a user reached the goal of these cohorts: find what led there by user."""
@@ -51,10 +51,10 @@ class FeedbackTaker:
         return _answer(recorded, cancelled, duplicates, Reason.UNKNOWN_EXPERIMENT)
 
     def _opened(
-        self, user: User, named: Experiment | None, at: Instant, *, unknown: bool
+        self, user: User, named: Experiment | None, at: Instant, stray: Reason | None
     ) -> Result:
-        if unknown:
-            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        if stray is not None:
+            return ignored(stray)
         experiment = named or self._last_out(user, at)
         if experiment is None:
             return ignored(Reason.UNKNOWN_EXPERIMENT)
@@ -66,16 +66,16 @@ class FeedbackTaker:
         return Result("recorded", experiment_id=experiment.id)
 
     def _converted(
-        self, user: User, named: Experiment | None, at: Instant, *, unknown: bool
+        self, user: User, named: Experiment | None, at: Instant, stray: Reason | None
     ) -> Result:
         every = list(self.guardrails.rules.cohorts.values())
-        if named is None and not unknown:
+        if named is None and stray is None:
             return self.reached(user, every, at)
         cohorts = every if named is None else self._same_goal(named)
         cancelled = self._cancel_waiting(user, cohorts, at)
         self._remember(user, cohorts, at)
-        if named is None:
-            return _answer([], cancelled, [], Reason.UNKNOWN_EXPERIMENT)
+        if named is None:  # no credit; and yet the user has converted
+            return _answer([], cancelled, [], stray or Reason.UNKNOWN_EXPERIMENT)
         return self._credit(named, cancelled, at)
 
     def _credit(self, named: Experiment, cancelled: Sequence[ExperimentId], at: Instant) -> Result:

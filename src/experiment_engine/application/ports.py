@@ -105,6 +105,9 @@ class Outbox(People, Protocol):
     def abandoned(self, now: Instant | None) -> list[tuple[UserId, ExperimentId]]:
         """Return what is claimed by calls whose lease ended before `now`; None: by any call."""
 
+    def renew(self, call_ids: Sequence[CallId], until: Instant) -> None:
+        """Extend the leases of calls that are still under way."""
+
     def failures_in_a_row(self) -> Mapping[Channel, int]:
         """Return how many calls of each channel the provider refused since it last took one."""
 

@@ -209,7 +209,10 @@ class _Batch:
         return result
 
     def _owner(self, experiment_id: ExperimentId | None) -> UserId | None:
-        return None if experiment_id is None else self.owners.get(experiment_id)
+        if experiment_id is None:
+            return None
+        decided = self.changes.decided.get(experiment_id)  # by an earlier fact of this batch
+        return self.owners.get(experiment_id) if decided is None else decided[0].user_id
 
     def _choose(
         self,

@@ -6,7 +6,7 @@ this loop; the provider's calls are what waits, so they are asynchronous.
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from experiment_engine.application.ports import Clock, MessageSender
 from experiment_engine.domain.delivery.message import Answer, Call, Verdict
 from experiment_engine.domain.delivery.retry import Breaker
 from experiment_engine.domain.errors import StorageUnavailable
-from experiment_engine.domain.identifiers import Channel
+from experiment_engine.domain.identifiers import CallId, Channel
 from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
 from experiment_engine.domain.rules import ChannelRules
 
@@ -41,8 +41,8 @@ class DeliveryEngine(Protocol):
     def record(self, answers: list[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
 
-    def recover(self, *, all_claims: bool) -> None:
-        """Settle what dead workers left behind."""
+    def recover(self, under_way: Sequence[CallId]) -> None:
+        """Settle what dead workers left behind, and keep hold of the calls under way."""
 
     def learn(self) -> None:
         """Refresh the policies' snapshots."""
@@ -131,6 +131,7 @@ class Worker:
         self._pace = Pace(per_second)
         self._answers: list[tuple[Call, Answer]] = []
         self._calls: set[asyncio.Task[None]] = set()
+        self._under_way: set[CallId] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
         self._learned_at = self._recovered_at = self._prune_at = Instant(0)
@@ -179,7 +180,7 @@ class Worker:
         recorded = self._record()
         now = self._engine.clock.now()
         if now - self._recovered_at >= _RECOVER_EVERY:
-            self._engine.recover(all_claims=False)
+            self._engine.recover(list(self._under_way))
             self._recovered_at = now
         if now - self._learned_at >= _LEARN_EVERY:
             self._engine.learn()
@@ -191,6 +192,7 @@ class Worker:
         self._pace.spend(sum(len(call.recipients) for call in claimed.calls))
         for call in claimed.calls:
             self.lanes.begin(call, now)
+            self._under_way.add(call.id)
             task = asyncio.get_running_loop().create_task(self._send(call))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
@@ -214,6 +216,7 @@ class Worker:
     async def _send(self, call: Call) -> None:
         outcomes = await send_halving(self._sender, call)
         self._answers += outcomes
+        self._under_way.discard(call.id)
         self.lanes.end(call, outcomes[-1][1], self._engine.clock.now())
 
 

@@ -12,6 +12,7 @@ from experiment_engine.domain.cohorts.counting import Counted
 from experiment_engine.domain.cohorts.user import Choice, User
 from experiment_engine.domain.delivery.experiment import Due, Experiment
 from experiment_engine.domain.identifiers import (
+    CallId,
     Channel,
     CohortName,
     EventName,
@@ -106,6 +107,10 @@ class HotStatements:
         """Return deliveries whose time has come, the longest waiting first."""
         found = self.connection.execute(statements.DUE, (channel, held_out, now, limit))
         return [Due(*row) for row in found]
+
+    def renew(self, call_ids: Sequence[CallId], until: Instant) -> None:
+        """Extend the leases of calls that are still under way."""
+        self.connection.execute(statements.RENEW, (until, rows.to_json(call_ids)))
 
     def abandoned(self, now: Instant | None) -> list[tuple[UserId, ExperimentId]]:
         """Return what is claimed by calls whose lease ended before `now`; None: by any call."""

@@ -131,6 +131,12 @@ SELECT id, user_id, zone, language, title, body, seed FROM experiment
  ORDER BY due_at LIMIT ?
 """
 
+# The claims of calls that are still under way.
+RENEW = """
+UPDATE experiment SET lease_until = ?
+ WHERE state = 'claimed' AND call_id IN (SELECT value FROM json_each(?))
+"""
+
 ABANDONED = """
 SELECT user_id, id FROM experiment WHERE state = 'claimed' AND (? IS NULL OR lease_until < ?)
 """

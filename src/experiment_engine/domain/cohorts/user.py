@@ -86,17 +86,18 @@ class User:
     def credited(self, cohort: CohortName, at: Instant, mode: Mode) -> Experiment | None:
         """Return the experiment whose conversion this is (R6): the most recent that was reached.
 
-        One that is being handed over counts as sent: its conversion would find nobody later. So
-        does one that a conversion cancelled: what finds it is that conversion once more.
+        One that is being handed over counts as sent: its conversion would find nobody later. If
+        there is none, one that a conversion cancelled: what finds it is that conversion again.
         """
-        found = [
+        inside = [
             experiment
             for experiment in self.experiments
             if experiment.cohort == cohort
-            and (experiment.state in _CREDITED or experiment.converted_at is not None)
             and experiment.mode is mode
             and experiment.window_holds(at)
         ]
+        reached = [e for e in inside if e.state in REACHED or e.state is State.CLAIMED]
+        found = reached or [e for e in inside if e.converted_at is not None]
         return max(found, key=lambda experiment: experiment.triggered_at, default=None)
 
     def _last(self, channel: Channel) -> tuple[Instant, Instant]:
@@ -106,4 +107,3 @@ class User:
 
 
 _NO_CHOICE = Choice()
-_CREDITED = REACHED | {State.CLAIMED}

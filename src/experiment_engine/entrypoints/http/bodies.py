@@ -26,10 +26,15 @@ class ClientGone(Exception):
     """The client went away before its body was whole."""
 
 
+def declared_length(headers: Headers) -> int:
+    """Return the length that the client says its body has; 0 where it does not say."""
+    declared = headers.get(b"content-length", b"0")
+    return int(declared) if declared.isdigit() else 0
+
+
 async def read_body(headers: Headers, receive: Receive, limit: int = MAX_BODY) -> bytes:
     """Return the whole body; raises TooLarge as soon as it is known to be, and ClientGone."""
-    declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit:
+    if declared_length(headers) > limit:
         raise TooLarge
     message = await receive()
     if message["type"] == "http.disconnect":

@@ -16,11 +16,13 @@ from experiment_engine.domain.errors import NotUnderstood, Overloaded, StorageUn
 from experiment_engine.domain.events import Fact, Source, Unreadable
 from experiment_engine.entrypoints.http.access import Gate, Scope
 from experiment_engine.entrypoints.http.bodies import (
+    MAX_BODY,
     ClientGone,
     Receive,
     Send,
     TooLarge,
     answer,
+    declared_length,
     encode,
     error_body,
     read_body,
@@ -75,7 +77,7 @@ class Door:
         """Answer one ASGI connection."""
         webhook = self._webhooks.get(scope.get("path", "")) if scope["type"] == "http" else None
         if webhook is None:
-            await self._application(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         try:
             await self._webhook(webhook, scope, receive, send)
@@ -88,6 +90,12 @@ class Door:
         except Exception:
             log.exception("webhook_failed", path=scope["path"])
             await answer(send, 503, _FAILED, _RETRY)
+
+    async def _pass_on(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and declared_length(dict(scope["headers"])) > MAX_BODY:
+            await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
+        else:
+            await self._application(scope, receive, send)
 
     async def _webhook(self, webhook: Webhook, scope: Any, receive: Receive, send: Send) -> None:
         if scope["method"] not in webhook.methods:
