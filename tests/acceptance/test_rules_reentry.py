@@ -128,3 +128,22 @@ def test_r5_a_repeated_event_is_known_for_thirty_days(start: Start, raw_events: 
     for _ in range(29):
         engine.deliver(after="24h")
     assert engine.events(event)[0]["status"] == "duplicate"
+
+
+def test_r5_counting_outlives_raw_events(start: Start) -> None:
+    """Events count for as long as the cohort's window says, also when raw events go sooner."""
+    counting = cohort(trigger={"count": 3, "within": "7d"})
+    engine = start(cohorts={COHORT: counting}, retention={"raw_events": "1d"})
+    for _ in range(2):
+        engine.event(USER)
+        engine.deliver(after="72h")
+    assert engine.event(USER)["status"] == "scheduled"
+
+
+def test_r5_a_reached_goal_outlives_experiments(start: Start) -> None:
+    """`converted_quiet` holds, also when experiments are kept for a shorter time."""
+    engine = start(retention={"experiments": "10d"})
+    engine.event(USER, GOAL)
+    for _ in range(15):
+        engine.deliver(after="24h")
+    assert engine.event(USER)["reason"] == "converted"

@@ -10,9 +10,6 @@ from tests.support.events import amplitude_event
 WAITING = 300  # messages of the paused cohort: more than the claim looks at beyond its free calls
 
 
-@pytest.mark.xfail(
-    reason="the claim looks at the longest waiting only, and those of a paused cohort stay there"
-)
 def test_other_cohorts_go_out_in_time(tmp_path: Path) -> None:
     """However much of a paused cohort waits, the messages of the others go out when due."""
     config = write_configuration(

@@ -42,7 +42,7 @@ TIME_LIMIT = 15.0  # seconds of the engine's clock
 MIXED = 200  # calls
 IN_FLIGHT = 3  # CleverTap's limit for an account and API
 SENDS = 6
-SOON = MINUTE
+SOON = 4 * MINUTE  # six seconds of the wall's clock, for a busy machine
 HUGE = 32 * 2**20  # bytes; the engine reads no more than one MiB of an answer
 
 RETRIED = {"401", "403", "429", "429_seconds", "429_date", "429_garbage", "refuse"}
@@ -123,7 +123,7 @@ class Case:
         time.sleep(span / SECOND / FASTER)
 
     def soon(self, holds: Callable[[], bool]) -> None:
-        """Wait for something that must come within a minute of the engine's clock."""
+        """Wait for something that must come within a few minutes of the engine's clock."""
         deadline = self.engine.clock.now() + SOON
         while not holds():
             assert self.engine.clock.now() < deadline, "it did not happen in time"
@@ -184,11 +184,11 @@ def test_each_fault_ends_as_it_must(tmp_path: Path, fault: str) -> None:
     ends = Counter(one["state"] for one in experiments)
     print(f"{fault}: {dict(ends)}, {len(calls)} calls")
     assert stats.behaviours[fault] >= (SENDS if fault != "refuse" else 1)
+    _assert_no_contradiction([*experiments, after], calls)
     assert ends == {END[fault]: SENDS}
     assert after["state"] == "sent"
     assert stats.redirect_hits == 0
     assert stats.huge_bytes_sent <= SENDS * HUGE // 2
-    _assert_no_contradiction([*experiments, after], calls)
     _assert_limit_held(stats)
 
 
@@ -246,7 +246,7 @@ def test_a_call_that_is_halved_for_long_is_recorded(tmp_path: Path) -> None:
 
 def test_never_more_calls_than_allowed(tmp_path: Path) -> None:
     """With hundreds of messages due, no channel has more than its calls in flight (P15)."""
-    with _case(tmp_path, latency_ms=5) as case:
+    with _case(tmp_path, latency_ms=5, expires_after="20min") as case:
         case.send(300)
         experiments = case.settle()
         stats = case.double.stats()

@@ -290,10 +290,6 @@ def test_the_held_out_come_back_as_often(idle_world: list[Drawn]) -> None:
     assert p_value > ONCE_IN_A_MILLION
 
 
-@pytest.mark.xfail(
-    reason="R1: a conversion before the send counts at once, a waiting send not before its time,"
-    " so what waits longest looks best; a waiting experiment should be a trial from its decision"
-)
 def test_no_delay_is_favoured_where_messages_do_nothing(idle_world: list[Drawn]) -> None:
     """With messages that do nothing and conversions that fade, no delay gets more traffic (R1).
 

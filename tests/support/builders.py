@@ -41,6 +41,7 @@ from experiment_engine.domain.events import (
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import (
     EVERY_CHANNEL,
+    CallId,
     Channel,
     CohortName,
     ComboKey,
@@ -315,10 +316,10 @@ class World:
         self.record(*((call, answer or an_answer()) for call in calls))
         return calls
 
-    def recover(self, *, all_claims: bool = False) -> Sequence[Experiment]:
-        """Settle what dead workers left."""
+    def recover(self, *under_way: CallId, all_claims: bool = False) -> Sequence[Experiment]:
+        """Settle what dead workers left, and keep hold of the calls under way."""
         with self.storage.transaction() as tx:
-            return recover((), tx, self.now, all_claims=all_claims)
+            return recover(under_way, tx, self.now, all_claims=all_claims)
 
     def learn(self) -> Learned:
         """Take snapshots where the counters moved enough."""
@@ -366,7 +367,7 @@ class World:
                 sums[row["counted_for"]] = tuple(
                     a + row[name] for a, name in zip(before, names, strict=True)
                 )
-        return sums
+        return {group: counts for group, counts in sums.items() if any(counts)}
 
 
 @contextmanager

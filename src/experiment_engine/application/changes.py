@@ -92,6 +92,7 @@ class Changes:
         self.decided[experiment.id] = (experiment, decided)
         self.distributions[distribution.id] = (experiment.cohort, distribution)
         self.experiments[experiment.mode, experiment.cohort, experiment.held_out] += 1
+        self._count(experiment, group_of(experiment), contribution(experiment))
 
     def change(self, experiment: Experiment, edit: Callable[[Experiment], None]) -> None:
         """Edit an experiment and let the counters follow."""

@@ -65,16 +65,18 @@ def claim(
     channel with no free call is still looked at, so that what waits for it expires in time.
     """
     rules = delivering.guardrails.rules
+    switches = switched_off(outbox, rules, delivering.guardrails.mode, now)
+    paused = [name for name in rules.cohorts if switches.is_paused(name)]
     dues: list[Due] = []
     for channel, channel_rules in rules.channels.items():
         wanted = min(free.get(channel, 0) * channel_rules.batch, allowance)
-        dues += outbox.due(channel, now, wanted + _SPARE, held_out=False)
-        dues += outbox.due(channel, now, _SPARE, held_out=True)
+        dues += outbox.due(channel, now, wanted + _SPARE, held_out=False, paused=paused)
+        dues += outbox.due(channel, now, _SPARE, held_out=True, paused=paused)
     if not dues:
         return Claimed((), ())
     user_ids = list(dict.fromkeys(due.user_id for due in dues))
     users = outbox.users(user_ids, Instant(now - rules.memory()), [])
-    claiming = _Claiming.begin(delivering, outbox, users, now, dict(free), allowance)
+    claiming = _Claiming.begin(delivering, outbox, users, switches, now, dict(free), allowance)
     for due in dues:
         claiming.take(due)
     outbox.store(claiming.changes)
@@ -97,13 +99,15 @@ def record(
     named = [experiment for call, _ in answers for experiment in call.recipients.values()]
     since = Instant(now - delivering.guardrails.rules.memory())
     users = outbox.users(user_ids, since, named)
+    known = _by_id(users)
     for call, answer in answers:
         for user_id, experiment_id in call.recipients.items():
-            experiment = _find(users, user_id, experiment_id)
+            experiment = known.get(experiment_id)
             if experiment is None or experiment.call_id != call.id:
                 continue
             if experiment.state is State.CLAIMED:
-                _settle(experiment, call, answer, delivering, changes, now)
+                said = _said_of(answer, user_id, experiment)
+                _settle(experiment, call, said, delivering, changes, now)
     _judge_channels(answers, outbox, now)
     outbox.store(changes)
     return list(changes.changed.values())
@@ -125,8 +129,9 @@ def recover(
     changes = Changes()
     named = [experiment_id for _, experiment_id in abandoned]
     users = outbox.users([user for user, _ in abandoned], Instant(0), named)
-    for user_id, experiment_id in abandoned:
-        experiment = _find(users, user_id, experiment_id)
+    known = _by_id(users)
+    for experiment_id in named:
+        experiment = known.get(experiment_id)
         if experiment is not None and experiment.state is State.CLAIMED:
             changes.change(experiment, lambda e: e.move(State.UNKNOWN, Reason.STOPPED))
     outbox.store(changes)
@@ -141,6 +146,7 @@ class _Claiming:
     guardrails: Guardrails
     chance: Chance
     users: Mapping[UserId, User]
+    waiting: Mapping[ExperimentId, Experiment]
     switches: Switches
     now: Instant
     free: dict[Channel, int]
@@ -156,6 +162,7 @@ class _Claiming:
         delivering: Delivering,
         outbox: Outbox,
         users: Mapping[UserId, User],
+        switches: Switches,
         now: Instant,
         free: dict[Channel, int],
         allowance: int,
@@ -171,7 +178,8 @@ class _Claiming:
             guardrails=guardrails,
             chance=delivering.chance,
             users=users,
-            switches=switched_off(outbox, rules, guardrails.mode, now),
+            switches=switches,
+            waiting=_by_id(users),
             now=now,
             free=free,
             allowance=allowance,
@@ -181,7 +189,7 @@ class _Claiming:
 
     def take(self, due: Due) -> None:
         """Cancel, expire, postpone, hold out or claim one delivery, or leave it waiting."""
-        experiment = _find(self.users, due.user_id, due.experiment_id)
+        experiment = self.waiting.get(due.experiment_id)
         if experiment is None or experiment.state is not State.SCHEDULED:
             return
         user = self.users[due.user_id]
@@ -305,51 +313,66 @@ def message_content(rules: Rules, combo: Combo, due: Due) -> Content:
     )
 
 
-def _find(
-    users: Mapping[UserId, User], user_id: UserId, experiment_id: ExperimentId
-) -> Experiment | None:
-    user = users.get(user_id)
-    if user is None:
-        return None
-    return next((e for e in user.experiments if e.id == experiment_id), None)
+def _by_id(users: Mapping[UserId, User]) -> Mapping[ExperimentId, Experiment]:
+    return {e.id: e for user in users.values() for e in user.experiments}
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the provider's answer means for one message."""
+
+    verdict: Verdict
+    reason: str
+    answer: Answer
+    excerpt: str
+
+
+def _said_of(answer: Answer, user_id: UserId, experiment: Experiment) -> _Said:
+    verdict, reason = answer.verdict_for(user_id)
+    if experiment.user_id == user_id:
+        return _Said(verdict, reason, answer, answer.answer)
+    # The user was erased while the call was under way: nothing is tried again, no text is kept.
+    if verdict is Verdict.NOT_TAKEN:
+        verdict, reason = Verdict.REFUSED, Reason.ERASED
+    return _Said(verdict, reason, answer, "")
 
 
 def _settle(
     experiment: Experiment,
     call: Call,
-    answer: Answer,
+    said: _Said,
     delivering: Delivering,
     changes: Changes,
     now: Instant,
 ) -> None:
-    verdict, reason = answer.verdict_for(experiment.user_id)
     placed_at = experiment.placed_at
-    changes.change(experiment, _edit_for(verdict, reason, answer, delivering, now))
+    changes.change(experiment, _edit_for(said, delivering, now))
     changes.attempts_ended.append(
-        EndedAttempt(experiment, call.id, now, verdict, reason, answer.status, answer.answer)
+        EndedAttempt(
+            experiment, call.id, now, said.verdict, said.reason, said.answer.status, said.excerpt
+        )
     )
-    if verdict in (Verdict.REFUSED, Verdict.NOT_TAKEN) and placed_at is not None:
+    if said.verdict in (Verdict.REFUSED, Verdict.NOT_TAKEN) and placed_at is not None:
         _give_back_offer(experiment, placed_at, delivering.guardrails.rules, changes)
 
 
-def _edit_for(
-    verdict: Verdict, reason: str, answer: Answer, delivering: Delivering, now: Instant
-) -> Callable[[Experiment], None]:
-    jitter = stream(delivering.chance.seed(), SPREAD) if verdict is Verdict.NOT_TAKEN else 0.0
+def _edit_for(said: _Said, delivering: Delivering, now: Instant) -> Callable[[Experiment], None]:
+    retried = said.verdict is Verdict.NOT_TAKEN
+    jitter = stream(delivering.chance.seed(), SPREAD) if retried else 0.0
 
     def edit(e: Experiment) -> None:
         e.lease_until = None
-        if verdict is Verdict.ACCEPTED:
+        if said.verdict is Verdict.ACCEPTED:
             e.move(State.SENT)
-        elif verdict is Verdict.UNCERTAIN:
-            e.move(State.UNKNOWN, reason)
-        elif verdict is Verdict.REFUSED:
-            e.move(State.FAILED, reason)
+        elif said.verdict is Verdict.UNCERTAIN:
+            e.move(State.UNKNOWN, said.reason)
+        elif said.verdict is Verdict.REFUSED:
+            e.move(State.FAILED, said.reason)
             e.placed_at = None
         else:
-            e.move(State.SCHEDULED, reason)
+            e.move(State.SCHEDULED, said.reason)
             # Past its time it is looked at once more, and then it expires.
-            later = next_attempt(now, e.attempts, jitter, answer.retry_after)
+            later = next_attempt(now, e.attempts, jitter, said.answer.retry_after)
             e.due_at = min(later, Instant(e.expires_at + 1))
             e.placed_at = e.call_id = None
 

@@ -99,8 +99,19 @@ class Intake(People, Protocol):
 class Outbox(People, Protocol):
     """What claiming and recording deliveries read and write: one transaction each."""
 
-    def due(self, channel: Channel, now: Instant, limit: int, *, held_out: bool) -> list[Due]:
-        """Return deliveries whose time has come, the longest waiting first."""
+    def due(
+        self,
+        channel: Channel,
+        now: Instant,
+        limit: int,
+        *,
+        held_out: bool,
+        paused: Sequence[CohortName],
+    ) -> list[Due]:
+        """Return deliveries whose time has come, the longest waiting first.
+
+        Of paused cohorts only what has expired.
+        """
 
     def abandoned(self, now: Instant | None) -> list[tuple[UserId, ExperimentId]]:
         """Return what is claimed by calls whose lease ended before `now`; None: by any call."""

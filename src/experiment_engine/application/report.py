@@ -123,7 +123,7 @@ class Report:
             "worst_combinations": worst,
             "holdout": {
                 "experiments": experiments.get(True, 0),
-                "held_out": sum(c.trials for c in held_out),
+                "trials": sum(c.trials for c in held_out),
                 "converted": sum(c.successes for c in held_out),
             },
             "mode": self.mode.value,

@@ -30,6 +30,7 @@ from experiment_engine.domain.moments import DAY, HOUR, MINUTE
 from experiment_engine.domain.reasons import Reason
 
 NOTHING = (0, 0, 0, 0, 0)  # trials, successes, sent, opened, converted
+WAITING = (1, 0, 0, 0, 0)
 HELD_OUT = next(u for u in (UserId(f"usr_{n}") for n in range(999)) if is_held_out(u, SALT, 0.05))
 ONE_COMBO = a_cohort(delays=("2min",), angles=("urgency",))
 
@@ -127,7 +128,7 @@ def test_an_open_before_our_own_answer_is_recorded(world: World) -> None:
     (call,) = world.claim().calls
 
     assert world.one(opened(made)).status == "recorded"
-    assert counts(world) == NOTHING
+    assert counts(world) == WAITING
     world.record((call, an_answer()))
     assert counts(world) == (1, 0, 1, 1, 0)
 
@@ -143,17 +144,28 @@ def test_nobody_s_experiment(world: World) -> None:
     assert len(world.rows(tables.event)) == 3
 
 
-def test_somebody_else_s_experiment(world: World) -> None:
-    """An id of another user's experiment is a mismatch, and changes neither user (R6)."""
+def test_an_open_of_somebody_else_s_experiment(world: World) -> None:
+    """An open that names another user's experiment is a mismatch, and opens nothing (R6)."""
     theirs = sent(world, user="other")
-    mine = waiting(world, "payment_failed")
+    sent(world)
 
-    for fact in (opened(theirs, user=USER), converted(theirs, user=USER)):
-        result = world.one(fact)
-        assert result == Result("ignored", reason=Reason.MISMATCH, experiment_id=theirs)
-    assert world.experiment(theirs)["converted_at"] is None
-    assert world.experiment(mine)["state"] == "scheduled"
-    assert not world.rows(tables.goal_reached)
+    result = world.one(opened(theirs, user=USER))
+
+    assert result == Result("ignored", reason=Reason.MISMATCH)
+    assert all(row["opened_at"] is None for row in world.experiments())
+
+
+def test_a_conversion_of_somebody_else_s_experiment(world: World) -> None:
+    """One that names another user's experiment credits nobody; its own user has converted (R6)."""
+    theirs = sent(world, user="other")
+    mine = sent(world)
+
+    result = world.one(converted(theirs, user=USER))
+
+    assert result == Result("ignored", reason=Reason.MISMATCH)
+    assert {world.experiment(id_)["converted_at"] for id_ in (theirs, mine)} == {None}
+    world.clock.advance("1d")
+    assert world.one(happened()).reason == Reason.CONVERTED
 
 
 # Conversions by user
@@ -348,12 +360,19 @@ def test_every_cohort_with_that_goal_is_stopped(world: World) -> None:
     assert world.experiment(other)["state"] == "scheduled"
 
 
-@pytest.mark.parametrize("named", ["other", "waiting", "nobody's", None])
+@pytest.mark.parametrize("named", ["other", "waiting", "theirs", "nobody's", None])
 def test_whatever_id_it_carries(*, world: World, named: str | None) -> None:
     """A conversion stops what waits, whatever experiment it names (R6)."""
+    theirs = sent(world, user="somebody else")
     made = sent(world, "payment_failed")
     stopped = waiting(world)
-    ids = {"other": made, "waiting": stopped, "nobody's": "nobody's", None: None}
+    ids = {
+        "other": made,
+        "waiting": stopped,
+        "theirs": theirs,
+        "nobody's": "nobody's",
+        None: None,
+    }
 
     result = world.one(converted(ids[named], user=USER))
 
@@ -400,10 +419,6 @@ def test_a_conversion_twice_before_the_send(world: World) -> None:
     assert counts(world) == (1, 1, 0, 0, 0)
 
 
-@pytest.mark.xfail(
-    reason="CONTRACT R6: 'the user's most recent sent or held-out experiment' - a cancelled one"
-    " is neither, yet User.credited() lets it stand before the one that was sent"
-)
 def test_what_was_sent_is_credited_though_another_is_stopped(world: World) -> None:
     """A conversion stops what waits, and is still the conversion of what was sent before (R6)."""
     made = sent(world)
@@ -416,10 +431,6 @@ def test_what_was_sent_is_credited_though_another_is_stopped(world: World) -> No
     assert set(result.experiment_ids) == {made, stopped}
 
 
-@pytest.mark.xfail(
-    reason="CONTRACT R6: 'the user's most recent sent or held-out experiment' - an unknown is"
-    " neither, yet once it carries a conversion User.credited() finds it before the sent one"
-)
 def test_an_unknown_does_not_stand_before_what_was_sent(world: World) -> None:
     """A conversion by user is the sent message's, also after an unknown one had its own (R6)."""
     made = sent(world)
@@ -440,7 +451,7 @@ def test_a_conversion_between_claim_and_answer(world: World) -> None:
     (call,) = world.claim().calls
 
     assert world.one(happened("purchase")) == Result("recorded", experiment_id=made)
-    assert counts(world) == NOTHING
+    assert counts(world) == WAITING
     world.record((call, an_answer()))
     assert counts(world) == (1, 1, 1, 0, 1)
 

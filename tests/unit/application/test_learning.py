@@ -95,21 +95,16 @@ def test_a_small_change_waits_at_most_a_minute(world: World) -> None:
     """A change of less than a hundredth is learned within a minute, a large one at once."""
     send(world, 250, winner="a")
     assert world.learn().fresh
-    world.one(happened(user="one more"))
-    world.clock.advance("2min")
-    world.deliver()
-    world.learn()
-    world.one(happened(user="another"))
-    world.clock.advance("2min")
-    world.learn()
-    world.deliver()
 
+    world.one(happened(user="one more"))
     soon = world.learn()
-    world.clock.advance("60s")
+    world.clock.advance("59.999s")
+    still = world.learn()
+    world.clock.advance("0.001s")
     later = world.learn()
 
-    assert (len(soon.fresh), soon.more_to_come) in {(0, True), (1, False)}
-    assert len(soon.fresh) + len(later.fresh) == 1
+    assert [len(learned.fresh) for learned in (soon, still, later)] == [0, 0, 1]
+    assert [learned.more_to_come for learned in (soon, still, later)] == [True, True, False]
 
 
 def test_a_restart_goes_on_where_it_was(world: World) -> None:

@@ -260,6 +260,31 @@ def test_recover_after_the_lease(world: World) -> None:
     assert not world.recover()
 
 
+def test_a_call_that_takes_long_is_kept(world: World) -> None:
+    """A worker's own calls under way keep their claims, however long they take."""
+    call = claimed(world)
+    for _ in range(4):
+        world.clock.advance("100s")
+        assert not world.recover(call.id)
+    world.record((call, an_answer()))
+
+    assert world.states() == [("sent", None)]
+
+
+def test_a_lease_is_renewed_for_calls_under_way_only() -> None:
+    """While one call is kept, another's claim that nobody holds is settled as unknown."""
+    with a_world(some_rules(ONE)) as world:
+        world.take(happened(user="u1"), happened(user="u2"))
+        world.clock.advance("2min")
+        kept, lost = world.claim().calls
+        world.clock.advance("121s")
+
+        (moved,) = world.recover(kept.id)
+
+        assert {moved.id} == set(lost.recipients.values())
+        assert sorted(state for state, _ in world.states()) == ["claimed", "unknown"]
+
+
 def test_recover_at_a_start() -> None:
     """A start settles every claim of the process before it, and nothing else."""
     with a_world(BATCHED) as world:
@@ -280,10 +305,6 @@ def test_an_unknown_is_never_sent_again(world: World) -> None:
         assert not world.recover(all_claims=True)
 
 
-@pytest.mark.xfail(
-    reason="CONTRACT 6: sent_count counts messages that the provider accepted. erase() renames the"
-    " user of a claimed experiment, so record() does not find it: it ends as unknown"
-)
 def test_a_user_erased_while_the_call_is_under_way(world: World) -> None:
     """A message accepted after its user was erased still ends as sent, without the user (R2)."""
     call = claimed(world)

@@ -20,11 +20,13 @@ from experiment_engine.domain.moments import DAY, Instant
 from experiment_engine.domain.reasons import Reason
 
 NOTHING = (0, 0, 0, 0, 0)  # trials, successes, sent, opened, converted
+WAITING_TRIAL = (1, 0, 0, 0, 0)  # the trial it will be, taken back if it ends in another way
 CASES = [
     # state, reason, opened, converted -> what it counts
-    (State.SCHEDULED, None, False, False, NOTHING),
-    (State.SCHEDULED, None, False, True, NOTHING),  # converted while claimed, and not taken
-    (State.CLAIMED, None, False, True, NOTHING),
+    (State.SCHEDULED, None, False, False, WAITING_TRIAL),
+    (State.SCHEDULED, None, False, True, WAITING_TRIAL),  # converted while claimed, not taken
+    (State.CLAIMED, None, False, False, WAITING_TRIAL),
+    (State.CLAIMED, None, True, True, WAITING_TRIAL),
     (State.SENT, None, False, False, (1, 0, 1, 0, 0)),
     (State.SENT, None, True, False, (1, 0, 1, 1, 0)),
     (State.SENT, None, False, True, (1, 1, 1, 0, 1)),
@@ -68,7 +70,7 @@ def told(state: State, reason: str | None, opened: int, converted: int) -> Exper
 def test_what_counts(
     *, state: State, reason: str | None, opened: bool, converted: bool, counts: tuple[int, ...]
 ) -> None:
-    """A trial is what was sent, held out, or stopped by its own conversion; nothing else is."""
+    """A trial is what was sent, held out, stopped by its own conversion, or still waits."""
     assert astuple(contribution(told(state, reason, opened, converted))) == counts
 
 
@@ -117,12 +119,13 @@ EDITS = st.lists(
 def test_counters_follow_every_change(*, edits: list[tuple[str, int]], held_out: bool) -> None:
     """After any changes the counters are what the experiment counts for as it stands."""
     experiment, changes = an_experiment(held_out=held_out), Changes()
+    sums = {group: Counts() for group in Group}
+    sums[group_of(experiment)] = contribution(experiment)
 
     for what, after in edits:
         at = Instant(NOW + after)
         changes.change(experiment, lambda e, what=what, at=at: _edit(e, what, at))  # type: ignore[misc]
 
-    sums = {group: Counts() for group in Group}
     for (_, _, _, _, group), counts in changes.counts.items():
         sums[group] += counts
     assert sums.pop(group_of(experiment)) == contribution(experiment)

@@ -103,10 +103,18 @@ class HotStatements:
             probing=frozenset(channel for channel, closed in failing if not closed),
         )
 
-    def due(self, channel: Channel, now: Instant, limit: int, *, held_out: bool) -> list[Due]:
+    def due(
+        self,
+        channel: Channel,
+        now: Instant,
+        limit: int,
+        *,
+        held_out: bool,
+        paused: Sequence[CohortName],
+    ) -> list[Due]:
         """Return deliveries whose time has come, the longest waiting first."""
-        found = self.connection.execute(statements.DUE, (channel, held_out, now, limit))
-        return [Due(*row) for row in found]
+        values = (channel, held_out, now, now, rows.to_json(paused), limit)
+        return [Due(*row) for row in self.connection.execute(statements.DUE, values)]
 
     def renew(self, call_ids: Sequence[CallId], until: Instant) -> None:
         """Extend the leases of calls that are still under way."""
@@ -124,6 +132,8 @@ class HotStatements:
             statements.ADD_QUARANTINED,
             [rows.quarantined_row(q) for q in changes.quarantined],
         )
+        # What changes goes first: an experiment that ends makes room for a new one.
+        self._store_changed(changes.changed.values())
         run(
             statements.ADD_EXPERIMENT,
             [rows.new_experiment_row(*decided) for decided in changes.decided.values()],
@@ -132,7 +142,6 @@ class HotStatements:
             statements.ADD_DISTRIBUTION,
             [rows.distribution_row(*made) for made in changes.distributions.values()],
         )
-        self._store_changed(changes.changed.values())
         self._store_people(changes)
         self._store_counts(changes)
         self._store_attempts(changes)

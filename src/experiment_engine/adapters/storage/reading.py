@@ -16,7 +16,7 @@ from experiment_engine.application.report_records import (
     QuarantineRecord,
 )
 from experiment_engine.domain.bandit.reward import Group
-from experiment_engine.domain.delivery.experiment import Mode, State
+from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
 from experiment_engine.domain.moments import Instant
 
@@ -96,6 +96,7 @@ class StorageReader:
             ),
             else_=0,
         )
+        waits = case((_made.state.in_([state.value for state in WAITING]), 1), else_=0)
         opened = case((_made.opened_at.is_not(None), 1), else_=0)
         group = case(
             (_made.held_out, Group.HOLDOUT.value),
@@ -107,7 +108,7 @@ class StorageReader:
                 _made.cohort,
                 _made.combo_key,
                 group,
-                func.sum(sent + held + before),
+                func.sum(sent + held + before + waits),
                 func.sum((sent + held) * converted + before),
                 func.sum(sent),
                 func.sum(sent * opened),

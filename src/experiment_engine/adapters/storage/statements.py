@@ -125,9 +125,11 @@ UPDATE attempt SET ended_at = ?, verdict = ?, reason = ?, status = ?, answer = ?
 """
 
 # Deliveries whose time has come, the longest waiting first; an index holds them in this order.
+# What a pause holds back is left out until it expires, so that it hides nobody else's.
 DUE = """
 SELECT id, user_id, zone, language, title, body, seed FROM experiment
  WHERE state = 'scheduled' AND channel = ? AND held_out = ? AND due_at <= ?
+   AND (expires_at < ? OR cohort NOT IN (SELECT value FROM json_each(?)))
  ORDER BY due_at LIMIT ?
 """
 

@@ -4,8 +4,9 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import msgspec
 import structlog
@@ -13,6 +14,22 @@ from structlog.typing import EventDict
 
 LogFormat = Literal["console", "json"]
 Line = Mapping[str, object]  # "event" comes first
+
+
+class _Patient:
+    """A stream whose reader may have gone: what cannot be written is lost, and nothing stops."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure_logs(log_format: LogFormat | None, stream: TextIO = sys.stdout) -> "Journal":
@@ -27,7 +44,7 @@ def configure_logs(log_format: LogFormat | None, stream: TextIO = sys.stdout) ->
             lambda _logger, _name, event: write(event),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Patient(stream))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(message)s", force=True)
@@ -39,15 +56,17 @@ class Journal:
 
     def __init__(self, log_format: LogFormat, stream: TextIO) -> None:
         """Write to the stream in the format that `configure_logs` chose."""
-        self._write, self._stream = (_json if log_format == "json" else _console), stream
+        self._write = _json if log_format == "json" else _console
+        self._stream = _Patient(stream)
 
     def lines(self, lines: Iterable[Line]) -> None:
         """Write one line for each mapping, all with the same time."""
         at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
         text = "\n".join(self._write({**line, "timestamp": at}) for line in lines)
         if text:
-            self._stream.write(text + "\n")
-            self._stream.flush()
+            with suppress(OSError):  # a log that cannot be written stops no work
+                self._stream.write(text + "\n")
+                self._stream.flush()
 
 
 def _json(event: EventDict | Line) -> str:

@@ -8,7 +8,7 @@ any order of events, and can be rebuilt from the experiments alone.
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 
-from experiment_engine.domain.delivery.experiment import Experiment, State
+from experiment_engine.domain.delivery.experiment import WAITING, Experiment, State
 
 
 class Group(StrEnum):
@@ -37,6 +37,7 @@ class Counts:
 
 
 NOTHING = Counts()
+_WAITING = Counts(trials=1)
 _SENT = Counts(trials=1, sent=1)
 _HELD_OUT = Counts(trials=1)
 _CONVERTED_BEFORE = Counts(trials=1, successes=1)
@@ -53,8 +54,12 @@ def contribution(experiment: Experiment) -> Counts:
     """Return what the experiment adds to its counters as it stands.
 
     A trial is what reached its time and was sent or held out, or what a conversion inside the
-    window cancelled before; `sent` counts only what the provider accepted.
+    window cancelled before; `sent` counts only what the provider accepted. What still waits is
+    counted as the trial it will be, and taken back if it ends in another way: its conversions
+    count at once, so without its trials the longest delay would look best (R1).
     """
+    if experiment.state in WAITING:
+        return _WAITING
     converted = int(experiment.converted_at is not None)
     if experiment.state is State.SENT:
         opened = int(experiment.opened_at is not None)
