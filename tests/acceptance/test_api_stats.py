@@ -89,7 +89,7 @@ def test_interval_and_probability_stand_beside(start: Start) -> None:
 def test_order_and_length_of_the_lists(start: Start) -> None:
     """Ten at most in each list, best by lower end and worst by upper end, none in both."""
     engine = start(cohorts=MANY)
-    users = people(400)
+    users = people(250)
     send_to(engine, users)
     for user in users[::4]:
         engine.converted(user_id=user)

@@ -43,6 +43,15 @@ def test_r15_a_removed_cohort_cancels_what_waits(start: Start, double: CleverTap
     assert double.calls() == []
 
 
+def test_r15_what_was_cancelled_with_its_combo_teaches_nothing(start: Start) -> None:
+    """A combo that was taken out and comes back is neither better nor worse for it."""
+    engine = start(cohorts=angles("helpful", "urgency"))
+    combo = engine.experiment(engine.scheduled(USER))["combo_key"]
+    engine = start(cohorts=angles("helpful" if combo == B else "urgency"))
+    engine = start(cohorts=angles("helpful", "urgency"))
+    assert engine.chances() == pytest.approx({A: 0.5, B: 0.5})
+
+
 def test_r15_unchanged_combos_keep_what_is_known(start: Start) -> None:
     """Removing and adding combos leaves the others' statistics and lessons."""
     engine = start(cohorts=angles("helpful", "urgency"))

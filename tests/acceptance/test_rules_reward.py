@@ -98,7 +98,7 @@ def test_r1_the_holdout_is_counted_by_the_same_rule(start: Start) -> None:
     engine.deliver(after="2min")
     engine.event(USER, GOAL)
     holdout = engine.get("/api/stats")["holdout"]
-    assert (holdout["held_out"], holdout["converted"]) == (2, 1)
+    assert (holdout["trials"], holdout["converted"]) == (2, 1)
 
 
 def refused(engine: RunningEngine, double: CleverTapDouble) -> str:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from tests.support.configuration import cohort, write_configuration
 from tests.support.engine import running_engine
 from tests.support.events import amplitude_event

@@ -13,7 +13,7 @@ from tests.support.builders import (
 )
 
 from experiment_engine.adapters.storage import tables
-from experiment_engine.application.manage import prune, set_paused
+from experiment_engine.application.manage import erase_user, prune, set_paused
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.moments import DAY, Duration
@@ -73,6 +73,25 @@ def test_what_waits_for_removed_combos_is_cancelled_at_a_start() -> None:
         assert cancelled == {Reason.COMBO_REMOVED: 40 - len(kept)}
         assert world.states().count(("scheduled", None)) == len(kept)
         assert world.states().count(("cancelled", "combo_removed")) == 40 - len(kept)
+
+
+@pytest.mark.xfail(
+    reason="CONTRACT R2: what was cancelled teaches nothing. What waits counts as a trial, and"
+    " ColdStatements.erase() and cancel_waiting() change its state past Changes.change()"
+)
+@pytest.mark.parametrize("what", ["erase", "restart"])
+def test_what_is_cancelled_by_hand_is_no_trial(*, world: World, what: str) -> None:
+    """A message that an erasure or a start cancels takes back its trial (R2)."""
+    world.one(happened())
+    if what == "erase":
+        with world.storage.transaction() as tx:
+            erase_user(USER, tx, world.now)
+    else:
+        world.restart(some_rules(a_cohort(angles=("other",))))
+        world.cancel_what_cannot_be_sent()
+
+    assert [state for state, _ in world.states()] == ["cancelled"]
+    assert world.counts() == {}
 
 
 def test_what_waits_from_the_other_mode_is_cancelled_at_a_start() -> None:

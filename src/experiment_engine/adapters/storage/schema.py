@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import URL, Engine, create_engine, inspect
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.domain.errors import UnknownSchema
@@ -15,7 +15,7 @@ from experiment_engine.domain.errors import UnknownSchema
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def migrate(url: str) -> tuple[str | None, str]:
+def migrate(url: URL) -> tuple[str | None, str]:
     """Bring the database to this version's schema; return the revision before and after."""
     engine = create_engine(url)
     try:
@@ -30,7 +30,7 @@ def migrate(url: str) -> tuple[str | None, str]:
         engine.dispose()
 
 
-def prepare(url: str) -> None:
+def prepare(url: URL) -> None:
     """Make the schema in an empty database; raise UnknownSchema for any other but this one."""
     engine = create_engine(url)
     try:

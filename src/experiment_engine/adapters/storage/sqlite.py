@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import structlog
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import URL, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
@@ -71,7 +71,11 @@ class SqliteStorage:
         """
         self._path = path
         self._lock_file = _lock(path)
-        prepare(_url(path))
+        try:
+            prepare(_url(path))
+        except BaseException:
+            self._lock_file.close()
+            raise
         self._turn = threading.Lock()
         self._writer = _open_writer(path)
         self._engine = create_engine(
@@ -140,8 +144,8 @@ def migrate_file(path: Path) -> tuple[str | None, str]:
         lock_file.close()
 
 
-def _url(path: Path) -> str:
-    return f"sqlite:///{path}"
+def _url(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))  # takes the path as it is, % and all
 
 
 def _is_trouble(error: sqlite3.DatabaseError) -> bool:
@@ -152,7 +156,7 @@ def _is_trouble(error: sqlite3.DatabaseError) -> bool:
 
 def open_readers(path: Path) -> Engine:
     """Return an engine whose connections can read only."""
-    engine = create_engine(f"sqlite:///{path}", pool_size=4, max_overflow=8)
+    engine = create_engine(_url(path), pool_size=4, max_overflow=8)
 
     @event.listens_for(engine, "connect")
     def _read_only(connection: sqlite3.Connection, _record: object) -> None:
