@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import tools
 
-SECRET = "a-secret-for-the-benchmark"  # noqa: S105 - a loopback server that lives for seconds
+SECRET = "a-secret-for-the-benchmark"
 PATH = "/webhook/amplitude"
 _ENGINE = tools.HERE.parent / ".venv" / "bin" / "experiment-engine"
 _START_SECONDS = 30
@@ -96,7 +96,7 @@ def running(server: Server, setting: Setting) -> Iterator[Running]:
     port = _free_port()
     log = setting.folder / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - the two commands above
+        process = subprocess.Popen(
             server.command,
             cwd=setting.folder,
             env=_environment(setting, port),

@@ -32,7 +32,7 @@ def call(
 ) -> str:
     """Run a program to its end and return what it printed; errors carry its last words."""
     environment = {**os.environ, **(env or {})}
-    done = subprocess.run(  # noqa: S603 - fixed programs, no shell
+    done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:

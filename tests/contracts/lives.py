@@ -30,6 +30,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes import an_answer
 
+from experiment_engine.adapters.storage import tables
 from experiment_engine.application.manage import erase_user
 from experiment_engine.application.results import Result
 from experiment_engine.domain.cohorts.holdout import is_held_out
@@ -242,7 +243,44 @@ _odd = st.builds(
     st.sampled_from(["anonymous", "unreadable", "ping"]),
     st.integers(0, 3),
 )
-DRAFTS = _mostly((14, _happened), (4, _feedback), (1, _choices), (1, _asked), (1, _odd))
+_single = _mostly((16, _happened), (5, _feedback), (2, _choices), (1, _asked), (1, _odd)).map(
+    lambda draft: [draft]
+)
+
+
+SCRIPTS = (
+    *("stop and go on", "stop", "convert and go on", "convert at once", "stop at once"),
+    *("twice", "open twice"),
+)
+
+
+def _script(user: UserId, event: str, what: str, key: int) -> list[Draft]:
+    """Return facts of one user that follow from each other, within three seconds."""
+    start = Draft("happened", user, event, 0, key, 1)
+    before = replace(start, ago=SECOND, key=key + 100)
+    no, yes = Draft("no", user, ago=2 * SECOND), Draft("yes", user, ago=SECOND)
+    scripts: dict[str, list[Draft]] = {
+        "stop and go on": [no, yes, start],
+        "stop": [no, start, replace(yes, ago=0)],
+        "convert and go on": [Draft("converted", user, ago=2 * SECOND), start],
+        "convert at once": [start, Draft("converted", experiment=("batch", 0)), start],
+        "stop at once": [start, Draft("no", experiment=("batch", 0))],
+        "twice": [start, start, before],
+        "open twice": [Draft("opened", user, ago=SECOND), Draft("opened", user, ago=0)],
+    }
+    return scripts[what]
+
+
+_scripts = st.builds(
+    _script,
+    _users,
+    st.sampled_from(EVENTS[:3]),
+    st.sampled_from(SCRIPTS),
+    _key,
+)
+DRAFTS = st.lists(_mostly((3, _single), (1, _scripts)), min_size=2, max_size=5).map(
+    lambda parts: tuple(draft for part in parts for draft in part)
+)
 
 # Steps
 
@@ -295,38 +333,33 @@ class Other:
 
 Step = TakeIn | Pass | Claim | Settle | Other
 
-_take_in = st.builds(
-    lambda drafts, cuts: TakeIn(tuple(drafts), tuple(cuts)),
-    st.lists(DRAFTS, min_size=2, max_size=7),
-    st.lists(st.integers(0, 7), max_size=2),
-)
+_take_in = st.builds(TakeIn, DRAFTS, st.lists(st.integers(0, 9), max_size=2).map(tuple))
 _pass = st.sampled_from(["1s", "2min", "20min", "1h", "6h", "1d", "7d"]).map(Pass)
-_claim = st.builds(Claim, _often([9], 0, 1, times=3), _often([100], 1, times=3))
+_claim = st.builds(Claim, _often([9], 0, 1, times=6), _often([100], 1, times=6))
 _settle = st.builds(
     Settle,
     st.integers(0, 3),
-    _often([Verdict.ACCEPTED], *Verdict, times=3),
-    _often([False], True, times=2),
+    _often([Verdict.ACCEPTED], *Verdict, times=4),
+    _often([False], True, times=4),
 )
 _other = st.builds(
     Other,
-    st.sampled_from(
-        ["learn", "learn", "resume", "resume", "recover", "restart", "pause", "erase"]
-    ),
-    st.integers(0, 3),
+    st.sampled_from(["learn", "resume", "recover", "restart", "pause", "erase", "erase"]),
+    st.sampled_from([0, 0, 1, 2, 3]),
 )
 # Between facts, mostly: their messages come due, are claimed, and the provider answers.
-_delivery = st.tuples(st.sampled_from(["2min", "2min", "1h"]).map(Pass), _claim, _settle, _settle)
+_soon = st.sampled_from(["2min", "2min", "2min", "1h"]).map(Pass)
+_delivery = st.tuples(_soon, _claim, _settle, _settle)
 _between = _mostly(
-    (5, _delivery),
+    (6, _delivery),
+    (2, st.tuples(_soon, _claim, _take_in, _settle)),  # facts while calls are under way
+    (2, st.tuples(_other, _soon, _claim, _settle)),
     (1, st.tuples(_pass)),
-    (1, st.tuples(_claim)),
-    (1, st.tuples(_settle)),
-    (1, st.tuples(_other)),
+    (1, st.tuples(_pass, _claim, _settle, _pass)),
     (1, st.tuples(_other, _pass)),
 )
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(_take_in, _between), min_size=2, max_size=8
+    st.tuples(_take_in, _between), min_size=5, max_size=7
 ).map(lambda rounds: [step for facts, between in rounds for step in (facts, *between)])
 
 
@@ -340,7 +373,8 @@ class Life:
 
     def kept(self) -> list[ExperimentId]:
         """Return the experiments that the database holds, oldest first."""
-        return [row["id"] for row in self.world.experiments()]
+        found = self.world.fast_rows(tables.experiment, "id")
+        return [ExperimentId(experiment_id) for (experiment_id,) in found]
 
     def facts_one_by_one(self, step: TakeIn) -> tuple[list[Fact], list[Result]]:
         """Take the facts in one at a time; return them with their answers."""

@@ -194,7 +194,7 @@ def check_forgotten(world: World, user: str) -> None:
                 assert user not in "\n".join(str(value) for value in row)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(steps=STEPS)
 def test_what_holds_at_every_moment(worlds: tuple[World, World], steps: list[Step]) -> None:
     """After every step of any life: counters, states, caps, consent and erasures are right."""

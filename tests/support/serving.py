@@ -33,18 +33,19 @@ class _Server(threading.Thread):
 
     def __init__(self, door: Door, listener: socket.socket) -> None:
         super().__init__(name="server")
-        self._door, self._listener = door, listener
+        self._config = uvicorn.Config(door, http="httptools", ws="none", log_config=None)
+        self._listener = listener
         self.up, self.stopping = threading.Event(), asyncio.Event()
 
     def run(self) -> None:
-        asyncio.run(self._serve())
+        with asyncio.Runner(loop_factory=self._config.get_loop_factory()) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        config = uvicorn.Config(self._door, http="httptools", ws="none", log_config=None)
-        config.load()
-        server = uvicorn.Server(config)
-        server.lifespan = config.lifespan_class(config)
+        self._config.load()
+        server = uvicorn.Server(self._config)
+        server.lifespan = self._config.lifespan_class(self._config)
         await server.startup(sockets=[self._listener])
         self.up.set()
         await self.stopping.wait()
