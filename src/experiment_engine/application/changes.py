@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from experiment_engine.domain.bandit.decision import Distribution
-from experiment_engine.domain.bandit.reward import Counts, Group, contribution, group_of
+from experiment_engine.domain.bandit.reward import NOTHING, Counts, Group, contribution, group_of
 from experiment_engine.domain.cohorts.counting import Counted
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
 from experiment_engine.domain.delivery.message import Verdict
@@ -98,13 +98,13 @@ class Changes:
         """Edit an experiment and let the counters follow."""
         before, group_before = contribution(experiment), group_of(experiment)
         edit(experiment)
-        self._count(experiment, group_before, Counts() - before)
+        self._count(experiment, group_before, NOTHING - before)
         self._count(experiment, group_of(experiment), contribution(experiment))
         if experiment.id not in self.decided:
             self.changed[experiment.id] = experiment
 
     def _count(self, experiment: Experiment, group: Group, counts: Counts) -> None:
-        if counts != Counts():
+        if counts != NOTHING:
             hour = hour_of(experiment.triggered_at)
             key = (
                 experiment.mode,

@@ -5,7 +5,7 @@ experiment adds the difference of its contributions, so counters are exact at ev
 any order of events, and can be rebuilt from the experiments alone.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 from experiment_engine.domain.delivery.experiment import WAITING, Experiment, State
@@ -30,10 +30,22 @@ class Counts:
     converted: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(
+            self.trials + other.trials,
+            self.successes + other.successes,
+            self.sent + other.sent,
+            self.opened + other.opened,
+            self.converted + other.converted,
+        )
 
     def __sub__(self, other: "Counts") -> "Counts":
-        return Counts(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Counts(
+            self.trials - other.trials,
+            self.successes - other.successes,
+            self.sent - other.sent,
+            self.opened - other.opened,
+            self.converted - other.converted,
+        )
 
 
 NOTHING = Counts()
