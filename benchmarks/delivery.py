@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks delivery", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="rounds; medians are printed (1)")
-    parser.add_argument("--messages", type=int, default=3_000, help="with one user a call (3000)")
+    parser.add_argument("--messages", type=int, default=2_000, help="with one user a call (2000)")
     parser.add_argument("--in-flight", default="3,16,64", help="calls, comma-separated (3,16,64)")
     parser.add_argument("--latency", default="0,5", help="of the provider, in ms (0,5)")
     parser.add_argument(

@@ -72,8 +72,7 @@ class Engine:
                 set_paused(None, self.rules, tx, now, paused=True)
             cancelled = cancel_what_cannot_be_sent(self.rules, self.mode, tx)
         for reason, number in cancelled.items():
-            line = {"event": "cancelled at start", "reason": reason, "messages": number}
-            self.journal.lines([line])
+            self._tell("cancelled at start", reason=reason, messages=number)
         self.recover(all_claims=True)
         self.learn()
 
@@ -86,6 +85,8 @@ class Engine:
         self.metrics.batch_seconds.observe(time.perf_counter() - began)
         self.metrics.count_results(taken.results)
         self.journal.lines(experiment_lines(taken.decided))
+        if taken.stopped:
+            self._tell_moves(taken.stopped)
         return taken
 
     def claim(self, free: Mapping[Channel, int], allowance: int) -> Claimed:
@@ -127,15 +128,20 @@ class Engine:
         """Pause or resume one cohort, or everything."""
         with self.storage.transaction() as tx:
             set_paused(scope, self.rules, tx, self.clock.now(), paused=paused)
+        self._tell("paused" if paused else "resumed", scope=scope or "everything")
 
     def erase(self, user_id: UserId) -> None:
         """Forget a user."""
         with self.storage.transaction() as tx:
             erase_user(user_id, tx, self.clock.now())
+        self._tell("erased a user")
 
     def close(self) -> None:
         """Let go of the database."""
         self.storage.close()
+
+    def _tell(self, what: str, **fields: object) -> None:
+        self.journal.lines([{"event": what, "level": "info", **fields}])
 
     def _tell_moves(self, experiments: Sequence[Experiment]) -> None:
         self._counts_moved = self._counts_moved or bool(experiments)

@@ -94,7 +94,7 @@ RULES: Rules = replace(
             _PLAIN.channels[WHATSAPP], consent="required", frequency_cap=FrequencyCap(2, DAY)
         ),
     },
-    quiet_hours=QuietHours(time(17), time(19)),
+    quiet_hours=QuietHours(time(10, 20), time(13)),  # the first step is at 10:00
     frequency_cap=FrequencyCap(4, DAY, min_gap=Duration(5 * MINUTE)),
     holdout_share=HOLDOUT,
     offers_per_day={"rupee_1": 3},
@@ -350,17 +350,24 @@ _other = st.builds(
 # Between facts, mostly: their messages come due, are claimed, and the provider answers.
 _soon = st.sampled_from(["2min", "2min", "2min", "1h"]).map(Pass)
 _delivery = st.tuples(_soon, _claim, _settle, _settle)
+_again = st.just(Settle(0, Verdict.NOT_TAKEN))
+_gone_wrong = st.tuples(_soon, _claim, _take_in, _again, _soon, _claim, _settle)
 _between = _mostly(
     (6, _delivery),
-    (2, st.tuples(_soon, _claim, _take_in, _settle)),  # facts while calls are under way
+    (1, st.tuples(_soon, _claim, _take_in, _settle)),  # facts while calls are under way
+    (2, _gone_wrong),
     (2, st.tuples(_other, _soon, _claim, _settle)),
     (1, st.tuples(_pass)),
     (1, st.tuples(_pass, _claim, _settle, _pass)),
     (1, st.tuples(_other, _pass)),
 )
+# A life is long, and grows shorter when a failing one is made small.
+_kept = st.sampled_from([False] + [True] * 9)
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(_take_in, _between), min_size=5, max_size=7
-).map(lambda rounds: [step for facts, between in rounds for step in (facts, *between)])
+    st.tuples(_kept, _take_in, _between), min_size=5, max_size=7
+).map(
+    lambda rounds: [step for kept, facts, between in rounds if kept for step in (facts, *between)]
+)
 
 
 @dataclass
@@ -370,6 +377,7 @@ class Life:
     world: World
     under_way: list[Call] = field(default_factory=list)
     answered: list[Call] = field(default_factory=list)
+    settled: Call | None = None  # the call that was answered last
 
     def kept(self) -> list[ExperimentId]:
         """Return the experiments that the database holds, oldest first."""
@@ -410,11 +418,11 @@ class Life:
                 assert_never(step)
 
     def _settle(self, which: int, verdict: Verdict, *, apart: bool) -> object:
-        calls = self.under_way or self.answered  # the second: an answer that comes again
+        calls = [*self.under_way, *self.answered]  # the second: answers that come again
         if not calls:
             return None
-        call = calls[which % len(calls)]
-        if calls is self.under_way:
+        self.settled = call = calls[which % len(calls)]
+        if call in self.under_way:
             self.under_way.remove(call)
             self.answered.append(call)
         first = next(iter(call.recipients))

@@ -5,7 +5,6 @@ Defaults are plain: no quiet hours, no caps, no holdout. A test names what it is
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -249,24 +248,19 @@ def rows_of(storage: SqliteStorage, table: Table) -> list[dict[str, Any]]:
         return [dict(row) for row in found.mappings()]
 
 
-@dataclass(repr=False)
 class World:
     """The use cases on a database, with a clock that is turned and chance that is counted."""
 
-    storage: SqliteStorage
-    rules: Rules
-    mode: Mode = Mode.LIVE
-    clock: FakeClock = field(default_factory=FakeClock)
-    chance: CountingChance = field(default_factory=CountingChance)
-    policies: dict[CohortName, PolicyInForce] = field(default_factory=dict)
+    def __init__(self, storage: SqliteStorage, rules: Rules, mode: Mode = Mode.LIVE) -> None:
+        """Take the first snapshots."""
+        self.storage, self.rules, self.mode = storage, rules, mode
+        self.clock, self.chance = FakeClock(), CountingChance()
+        self.policies: dict[CohortName, PolicyInForce] = {}
+        self.restart(rules, mode)
 
     def __repr__(self) -> str:
         """Stay short: a failing property prints its arguments."""
         return f"World(now={self.now})"
-
-    def __post_init__(self) -> None:
-        """Take the first snapshots."""
-        self.restart(self.rules, self.mode)
 
     def begin_anew(self) -> None:
         """Delete every row and turn clock and chance back: as good as opened, and much faster."""

@@ -1,12 +1,13 @@
 """What an operator does by hand, and what a start puts in order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from experiment_engine.application.ports import EVERYTHING, Administration
-from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.application.changes import Changes
+from experiment_engine.application.ports import EVERYTHING, Administration, Retained
+from experiment_engine.domain.delivery.experiment import Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.identifiers import UserId
-from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.moments import DAY, Duration, Instant
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
@@ -30,20 +31,45 @@ def set_paused(
 
 def erase_user(user_id: UserId, administration: Administration, now: Instant) -> None:
     """Forget a user: cancel what waits, remove what is personal, keep the anonymous counts."""
+    known = administration.users([user_id], _RECENT, [])
+    waiting = [e for user in known.values() for e in user.waiting()]
+    _cancel(waiting, Reason.ERASED, administration)
     administration.erase(user_id, now)
 
 
+def _cancel(
+    experiments: Iterable[Experiment], reason: Reason, administration: Administration
+) -> None:
+    changes = Changes()
+    for experiment in experiments:
+        if experiment.state is State.SCHEDULED:
+            changes.change(experiment, lambda e: e.move(State.CANCELLED, reason))
+    administration.store(changes)
+
+
+_RECENT = Instant(1 << 62)  # decided since then is nothing: only what waits is asked for
+DEDUPLICATED_FOR = Duration(31 * DAY)  # at least 30 days, whatever the raw events' retention
+CANCELLED_AT_ONCE = 500  # experiments read at a time
 PRUNED_AT_ONCE = 500  # rows of each kind in one transaction: ingest waits only that long
 
 
 def prune(rules: Rules, administration: Administration, now: Instant) -> bool:
     """Delete a little of what is past its retention; return whether there may be more."""
-    gone = administration.prune(
-        Instant(now - rules.retention.raw_events),
-        Instant(now - rules.retention.experiments),
-        PRUNED_AT_ONCE,
+    return administration.prune(_retained(rules, now), PRUNED_AT_ONCE) >= PRUNED_AT_ONCE
+
+
+def _retained(rules: Rules, now: Instant) -> Retained:
+    """Work out what is kept: as configured, and never less than a promise needs."""
+    kept, cohorts = rules.retention, rules.cohorts.values()
+    goals = max([kept.experiments, *(cohort.trigger.converted_quiet for cohort in cohorts)])
+    counted = max([DEDUPLICATED_FOR, *(cohort.trigger.within or 0 for cohort in cohorts)])
+    return Retained(
+        raw_events=Instant(now - kept.raw_events),
+        events=Instant(now - max(kept.raw_events, DEDUPLICATED_FOR)),
+        counted=Instant(now - counted),
+        goals=Instant(now - goals),
+        experiments=Instant(now - kept.experiments),
     )
-    return gone >= PRUNED_AT_ONCE
 
 
 def cancel_what_cannot_be_sent(
@@ -59,6 +85,12 @@ def cancel_what_cannot_be_sent(
             reason = Reason.COMBO_REMOVED
         else:
             continue
-        count = administration.cancel_waiting(cohort_name, combo_key, scheduled_mode, reason)
-        cancelled[reason] = cancelled.get(reason, 0) + count
+        while waiting := administration.waiting_for(
+            cohort_name, combo_key, scheduled_mode, CANCELLED_AT_ONCE
+        ):
+            named = [experiment_id for _, experiment_id in waiting]
+            users = administration.users([user_id for user_id, _ in waiting], _RECENT, named)
+            found = [e for user in users.values() for e in user.experiments if e.id in named]
+            _cancel(found, reason, administration)
+            cancelled[reason] = cancelled.get(reason, 0) + len(waiting)
     return cancelled

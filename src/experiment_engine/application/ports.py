@@ -63,6 +63,17 @@ class Switches:
         return EVERYTHING in self.paused or cohort in self.paused
 
 
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """From when on each kind of row is kept."""
+
+    raw_events: Instant  # before it an event's bytes go, and before `events` the event itself
+    events: Instant
+    counted: Instant
+    goals: Instant
+    experiments: Instant
+
+
 class People(Protocol):
     """What is known of users; part of every transaction that decides about them."""
 
@@ -150,14 +161,16 @@ class Administration(People, Protocol):
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id."""
 
-    def prune(self, events_before: Instant, experiments_before: Instant, limit: int) -> int:
+    def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""
 
     def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
         """Return which combos of which mode wait to be sent."""
 
-    def cancel_waiting(self, cohort: CohortName, combo: ComboKey, mode: Mode, reason: str) -> int:
-        """Cancel what waits for a combo; return how many."""
+    def waiting_for(
+        self, cohort: CohortName, combo: ComboKey, mode: Mode, limit: int
+    ) -> list[tuple[UserId, ExperimentId]]:
+        """Return some of what waits for a combo."""
 
 
 class Transaction(Intake, Outbox, Lessons, Administration, Protocol):

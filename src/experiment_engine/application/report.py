@@ -164,22 +164,10 @@ class Report:
         known = UserId(user_id)
         experiments = self.reading.users_experiments(known, _TIMELINE)
         events = self.reading.users_events(known, _TIMELINE)
-        entries = [
-            {"at": iso(e.decided_at), "type": "experiment", **_described(e)} for e in experiments
-        ] + [
-            {
-                "at": iso(event.received_at),
-                "type": "event",
-                "name": event.name,
-                "source": event.source,
-                "happened_at": iso(event.happened_at),
-                "status": event.status,
-                "reason": event.reason,
-                "experiment_id": event.experiment_id,
-            }
-            for event in events
-        ]
-        entries.sort(key=lambda entry: str(entry["at"]), reverse=True)
+        dated = [(e.decided_at, {"type": "experiment", **_described(e)}) for e in experiments]
+        dated += [(event.received_at, _event(event)) for event in events]
+        dated.sort(key=lambda entry: entry[0], reverse=True)
+        entries = [{"at": iso(at), **entry} for at, entry in dated]
         return {
             "user_id": user_id,
             "choices": [
@@ -257,7 +245,9 @@ class Report:
                 trials[combo.index], successes[combo.index] = count.trials, count.successes
         if not trials.any():
             return {}
-        chances = chances_to_be_best(successes, trials, prior_weight=cohort.prior.weight)
+        chances = chances_to_be_best(
+            successes, trials, prior_rate=cohort.prior.rate, prior_weight=cohort.prior.weight
+        )
         return {
             f"{name}/{combo.key}": round(float(chances[combo.index]), 4)
             for combo in cohort.space.combos
@@ -300,6 +290,7 @@ def _described(record: ExperimentRecord) -> Answer:
         "scheduled_for": iso(record.due_at),
         "expires_at": iso(record.expires_at),
         "window_ends_at": iso(record.window_ends_at),
+        "sent_at": _iso(record.placed_at if record.state == State.SENT else None),
         "message": {"title": record.title, "body": record.body, "language": record.language},
         "feedback": {
             "opened_at": _iso(record.opened_at),
@@ -331,6 +322,18 @@ def _in_flight(record: ExperimentRecord) -> bool:
         and record.state in ("sent", "unknown", "claimed")
         and record.converted_at <= record.placed_at
     )
+
+
+def _event(event: EventRecord) -> Answer:
+    return {
+        "type": "event",
+        "name": event.name,
+        "source": event.source,
+        "happened_at": iso(event.happened_at),
+        "status": event.status,
+        "reason": event.reason,
+        "experiment_id": event.experiment_id,
+    }
 
 
 def _decision(made: DistributionRecord) -> Answer:

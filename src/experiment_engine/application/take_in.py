@@ -56,6 +56,7 @@ class Taken:
     results: Sequence[Result]
     decided: Mapping[ExperimentId, tuple[Experiment, Decided]]
     counts_moved: bool = False
+    stopped: Sequence[Experiment] = ()  # by a conversion or an opt-out
 
 
 def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant) -> Taken:
@@ -66,7 +67,8 @@ def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Inst
     batch = _Batch.load(facts, deciding, intake, now)
     results = [batch.take(fact) for fact in facts]
     intake.store(batch.changes)
-    return Taken(results, batch.changes.decided, bool(batch.changes.counts))
+    stopped = [e for e in batch.changes.changed.values() if e.state is State.CANCELLED]
+    return Taken(results, batch.changes.decided, bool(batch.changes.counts), stopped)
 
 
 @dataclass(slots=True)
@@ -234,7 +236,13 @@ class _Batch:
         for experiment in stopped:
             self.changes.change(experiment, _cancel(Reason.OPTED_OUT))
         touched = tuple(experiment.id for experiment in stopped)
-        return [Result("recorded", experiment_ids=touched)]
+        return [
+            Result(
+                "recorded",
+                experiment_id=touched[0] if touched else None,
+                experiment_ids=touched if len(touched) > 1 else (),
+            )
+        ]
 
     def _anonymous(self, fact: Anonymous) -> Result:
         duplicate = self._duplicate(NOBODY, fact.key)

@@ -30,7 +30,7 @@ def read_files(folder: Path) -> ConfigurationFiles:
         raise mistake(
             f"ENGINE_CONFIG: {folder}",
             f"{found}: write the path of a folder with engine.toml, cohorts/ and copy/"
-            " (`experiment-engine init DIR` makes one)",
+            " (copy the bundled example: src/experiment_engine/configuration/example)",
         )
     names = ["engine.toml", *_names(folder, "cohorts"), *_names(folder, "copy")]
     contents = {name: _read(folder, name) for name in sorted(names)}
@@ -62,7 +62,7 @@ def _read(folder: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise mistake(
             name,
-            f"the file is missing in {folder}: `experiment-engine init DIR` writes an example",
+            f"the file is missing in {folder}: copy it from the bundled example",
         ) from None
     except IsADirectoryError:
         raise mistake(name, "this is a folder: put a TOML file of this name here") from None

@@ -137,10 +137,6 @@ def test_somebody_else_s_database_is_refused(tmp_path: Path) -> None:
         SqliteStorage(path)
 
 
-@pytest.mark.xfail(
-    reason="CONTRACT 3: 'A wrong setting stops the start with one line that names it'. A"
-    " DATABASE_URL where no database can be ends in a traceback of sqlalchemy"
-)
 def test_what_is_no_database(tmp_path: Path) -> None:
     """A file that is no database is refused, with words for a person, and left as it is."""
     path = tmp_path / "text.db"

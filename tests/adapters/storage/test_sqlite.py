@@ -186,10 +186,6 @@ def test_any_name(tmp_path: Path, name: str) -> None:
         assert connection.execute("SELECT count(*) FROM erased").fetchone() == (1,)
 
 
-@pytest.mark.xfail(
-    reason="CONTRACT 3: 'A wrong setting stops the start with one line that names it'. A"
-    " DATABASE_URL where no database can be ends in a traceback of pathlib"
-)
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     """A place where no file can be is refused, with words for a person."""
     (tmp_path / "file").write_text("")

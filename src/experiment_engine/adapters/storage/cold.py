@@ -5,9 +5,19 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.application.ports import Retained
 from experiment_engine.domain.bandit.reward import Counts, Group
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.bandit.statistics import Statistics
@@ -17,11 +27,11 @@ from experiment_engine.domain.identifiers import (
     Channel,
     CohortName,
     ComboKey,
+    ExperimentId,
     SnapshotId,
     UserId,
 )
 from experiment_engine.domain.moments import Instant
-from experiment_engine.domain.reasons import Reason
 
 _COUNTS = [tables.combo_count.c[name] for name in Counts.__dataclass_fields__]
 
@@ -130,24 +140,41 @@ class ColdStatements:
         if not paused:
             self.core.execute(delete(pause).where(pause.c.scope == scope))
 
-    def prune(self, events_before: Instant, experiments_before: Instant, limit: int) -> int:
+    def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""
-        gone = 0
-        made, tried = tables.experiment, tables.attempt
-        first_kept = rows.first_id_at(experiments_before)  # ids sort by the time of the decision
+        made, tried, kept = tables.experiment, tables.attempt, tables.event
+        first_kept = rows.first_id_at(past.experiments)  # ids sort by the time of the decision
         ended = made.c.state.not_in([state.value for state in WAITING])
-        for table, old in (
-            (tables.event, tables.event.c.received_at < events_before),
-            (tables.counted, tables.counted.c.at < events_before),
-            (tables.quarantine, tables.quarantine.c.received_at < experiments_before),
-            (tables.goal_reached, tables.goal_reached.c.at < experiments_before),
-            (tried, tried.c.experiment_id < first_kept),
-            (made, (made.c.id < first_kept) & ended),
-        ):
-            key = tuple_(*table.primary_key.columns)
-            some = select(*table.primary_key.columns).where(old).limit(limit)
-            gone = max(gone, self.core.execute(delete(table).where(key.in_(some))).rowcount)
-        return gone
+        gone = [
+            self._delete_some(table, old, limit)
+            for table, old in (
+                (kept, kept.c.received_at < past.events),
+                (tables.counted, tables.counted.c.at < past.counted),
+                (tables.quarantine, tables.quarantine.c.received_at < past.experiments),
+                (tables.goal_reached, tables.goal_reached.c.at < past.goals),
+                (tried, tried.c.experiment_id < first_kept),
+                (made, (made.c.id < first_kept) & ended),
+            )
+        ]
+        if past.raw_events > past.events:
+            gone.append(self._empty_some_events(past.raw_events, limit))
+        return max(gone)
+
+    def _delete_some(self, table: Table, old: ColumnElement[bool], limit: int) -> int:
+        key = tuple_(*table.primary_key.columns)
+        some = select(*table.primary_key.columns).where(old).limit(limit)
+        return self.core.execute(delete(table).where(key.in_(some))).rowcount
+
+    def _empty_some_events(self, before: Instant, limit: int) -> int:
+        # The event stays known for as long as it may come again; its bytes go.
+        kept = tables.event
+        key = tuple_(*kept.primary_key.columns)
+        some = (
+            select(*kept.primary_key.columns)
+            .where(kept.c.received_at < before, kept.c.raw != b"")
+            .limit(limit)
+        )
+        return self.core.execute(update(kept).where(key.in_(some)).values(raw=b"")).rowcount
 
     def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
         """Return which combos of which mode wait to be sent."""
@@ -159,20 +186,22 @@ class ColdStatements:
         )
         return [(CohortName(c), ComboKey(key), Mode(mode)) for c, key, mode in found]
 
-    def cancel_waiting(self, cohort: CohortName, combo: ComboKey, mode: Mode, reason: str) -> int:
-        """Cancel what waits for a combo; return how many."""
-        made = tables.experiment
-        done = self.core.execute(
-            update(made)
+    def waiting_for(
+        self, cohort: CohortName, combo: ComboKey, mode: Mode, limit: int
+    ) -> list[tuple[UserId, ExperimentId]]:
+        """Return some of what waits for a combo."""
+        made = tables.experiment.c
+        found = self.core.execute(
+            select(made.user_id, made.id)
             .where(
-                made.c.state == State.SCHEDULED.value,
-                made.c.cohort == cohort,
-                made.c.combo_key == combo,
-                made.c.mode == mode.value,
+                made.state == State.SCHEDULED.value,
+                made.cohort == cohort,
+                made.combo_key == combo,
+                made.mode == mode.value,
             )
-            .values(state=State.CANCELLED.value, reason=str(reason), slot=made.c.id)
+            .limit(limit)
         )
-        return done.rowcount
+        return [(UserId(user_id), ExperimentId(id_)) for user_id, id_ in found]
 
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id.
@@ -181,19 +210,13 @@ class ColdStatements:
         """
         hashed = rows.user_hash(user_id, self.erasure_key)
         made, tried = tables.experiment, tables.attempt
-        mine = made.c.user_id == user_id
-        self.core.execute(
-            update(made)
-            .where(mine, made.c.state == State.SCHEDULED.value)
-            .values(state=State.CANCELLED.value, reason=Reason.ERASED.value, slot=made.c.id)
-        )
         nobody = f"erased:{hashed}"
         self.core.execute(
             update(tried).where(tried.c.user_id == user_id).values(user_id=nobody, answer=None)
         )
         self.core.execute(
             update(made)
-            .where(mine)
+            .where(made.c.user_id == user_id)
             .values(
                 user_id=nobody,
                 title="",

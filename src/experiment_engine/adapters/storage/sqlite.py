@@ -18,7 +18,7 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
-from experiment_engine.domain.errors import StorageInUse, StorageUnavailable
+from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
 
 log = structlog.get_logger()
 
@@ -73,6 +73,11 @@ class SqliteStorage:
         self._lock_file = _lock(path)
         try:
             prepare(_url(path))
+        except DBAPIError as error:
+            self._lock_file.close()
+            raise ConfigurationError(
+                f"DATABASE_URL: {path} cannot be used ({error.orig}): name another file."
+            ) from None
         except BaseException:
             self._lock_file.close()
             raise
@@ -180,8 +185,14 @@ def _open_writer(path: Path) -> sqlite3.Connection:
 
 def _lock(path: Path) -> IO[str]:
     """Hold the database for this process; the operating system lets go when it dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_file = path.with_name(path.name + ".lock").open("w")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = path.with_name(path.name + ".lock").open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            f"DATABASE_URL: no database can be at {path} ({error.strerror}): "
+            "name a file in a folder that the engine may write to."
+        ) from None
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

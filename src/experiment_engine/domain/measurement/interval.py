@@ -31,14 +31,21 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
 
 
 def chances_to_be_best(
-    successes: Floats, trials: Floats, *, prior_weight: float, draws: int = 2_000, seed: int = 1
+    successes: Floats,
+    trials: Floats,
+    *,
+    prior_weight: float,
+    prior_rate: float = 0.02,
+    draws: int = 2_000,
+    seed: int = 1,
 ) -> Floats:
     """Return for each combo the probability that its rate is the highest; shape (K,), sums to 1.
 
-    Draws from independent Beta posteriors whose common prior is the pooled rate, as strong as
-    `prior_weight` trials; the seed is fixed so that the same counts give the same answer.
+    Draws from independent Beta posteriors whose common prior is the pooled rate, itself drawn
+    towards `prior_rate`, both as strong as `prior_weight` trials; the seed is fixed so that
+    the same counts give the same answer.
     """
-    pooled = (successes.sum() + 0.5) / (trials.sum() + 1.0)
+    pooled = (successes.sum() + prior_weight * prior_rate) / (trials.sum() + prior_weight)
     ahead = successes + prior_weight * pooled
     behind = np.maximum(trials - successes, 0.0) + prior_weight * (1 - pooled)
     drawn = np.random.default_rng(seed).beta(ahead, behind, size=(draws, len(successes)))

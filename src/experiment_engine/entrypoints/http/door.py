@@ -99,7 +99,8 @@ class Door:
 
     async def _webhook(self, webhook: Webhook, scope: Any, receive: Receive, send: Send) -> None:
         if scope["method"] not in webhook.methods:
-            await answer(send, 405, _METHODS, (b"allow", b"POST"))
+            allowed = ", ".join(sorted(webhook.methods)).encode()
+            await answer(send, 405, _METHODS, (b"allow", allowed))
             return
         headers = dict(scope["headers"])
         refused = webhook.gate.refusal(headers, webhook.scope)
@@ -115,7 +116,7 @@ class Door:
         except (TooLarge, TooManyEvents):
             await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
         except NotUnderstood as error:
-            kept = Unreadable(str(error), body, webhook.source)
+            kept = Unreadable("not_json", body, webhook.source)
             await self._lane.submit([kept])
             await answer(send, 400, error_body("not_json", f"Kept in quarantine: {error}"))
         else:

@@ -37,6 +37,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _failed)
     for kind in _STATUS:
         app.add_exception_handler(kind, _engine_error)
 
@@ -65,11 +66,17 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return _shape(error.status_code, code.get(error.status_code, "refused"), str(error.detail))
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _failed(_request: Request, _error: Exception) -> JSONResponse:
+    return _shape(500, "engine_error", "The engine failed; its log says how. Try again.")
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     faults = [
         f"{'.'.join(str(place) for place in fault['loc'] if place != 'body') or 'body'}: "
         f"{fault['msg']}"
         for fault in error.errors()
     ]
+    if "json" not in request.headers.get("content-type", "json"):
+        faults.insert(0, "send the header `Content-Type: application/json`")
     return _shape(422, "invalid", "; ".join(faults))
