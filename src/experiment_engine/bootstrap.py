@@ -17,7 +17,7 @@ from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
-from experiment_engine.application.deliver import Claimed, Delivering, claim, record, recover
+from experiment_engine.application.deliver import Claimed, Delivering, claim
 from experiment_engine.application.learn import Learning, learn
 from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
@@ -28,6 +28,7 @@ from experiment_engine.application.manage import (
 )
 from experiment_engine.application.ports import Chance, Clock, MessageSender
 from experiment_engine.application.report import Report
+from experiment_engine.application.settle import record, recover
 from experiment_engine.application.take_in import Deciding, Taken, take_in
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.bandit.snapshot import PolicyInForce

@@ -10,7 +10,6 @@ from tests.support.server import (
     Ended,
     ServerProcess,
     free_port,
-    run_command,
     run_commands,
     server_process,
 )
@@ -55,9 +54,9 @@ def test_r14_the_lock_is_the_operating_systems(tmp_path: Path) -> None:
         assert server.client.get("/ready").status_code == 200
 
 
-@pytest.mark.parametrize("arguments", [["worker"], ["serve", "--no-worker"]], ids=" ".join)
-def test_r14_without_another_process(tmp_path: Path, arguments: list[str]) -> None:
+def test_r14_without_another_process(tmp_path: Path) -> None:
     """A separate worker makes no sense on SQLite, also when nothing serves."""
-    end = run_command(Command(arguments, tmp_path))
-    assert end.status == 1
-    assert MEND in end.errors.lower()
+    alone = [Command(["worker"], tmp_path), Command(["serve", "--no-worker"], tmp_path)]
+    for end in run_commands(alone):
+        assert end.status == 1
+        assert MEND in end.errors.lower()

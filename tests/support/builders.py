@@ -17,10 +17,11 @@ from tests.support.fakes import CountingChance, an_answer
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
-from experiment_engine.application.deliver import Claimed, Delivering, claim, record, recover
+from experiment_engine.application.deliver import Claimed, Delivering, claim
 from experiment_engine.application.learn import Learned, Learning, learn
 from experiment_engine.application.manage import cancel_what_cannot_be_sent, set_paused
 from experiment_engine.application.results import Result
+from experiment_engine.application.settle import record, recover
 from experiment_engine.application.take_in import Deciding, take_in
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.cohort import Cohort, Goal, PolicyChoice, Prior, Trigger
