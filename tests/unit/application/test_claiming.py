@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import time
+from typing import Any
 
 import pytest
 from tests.support.builders import (
@@ -283,6 +284,53 @@ def test_mode_changed() -> None:
 
         assert not world.claim().calls
         assert world.states() == [("cancelled", "mode_changed")]
+
+
+# Which check comes first
+
+OFFERED = a_cohort(delays=("2min",), angles=("urgency",), offers=("rupee_1",))
+CHECKS = ("combo_removed", "no_consent", "expired", "paused", "quiet", "cap", "budget")
+OUTCOMES: dict[str, tuple[str, str | None]] = {
+    "combo_removed": ("cancelled", "combo_removed"),
+    "no_consent": ("cancelled", "no_consent"),
+    "expired": ("expired", "expired"),
+    "paused": ("scheduled", None),
+    "quiet": ("scheduled", "quiet_hours"),
+    "cap": ("cancelled", "frequency_cap"),
+    "budget": ("cancelled", "offer_budget"),
+    "nothing": ("claimed", None),
+}
+
+
+@pytest.mark.parametrize("first", [*CHECKS, "nothing"])
+def test_the_order_of_checks(first: str) -> None:
+    """Of all that stands against a message, what is final goes before what only waits."""
+    against = [*CHECKS, "nothing"]
+    against = against[against.index(first) :]
+    with a_world(some_rules(OFFERED, OTHER)) as world:
+        world.one(happened("payment_failed"))
+        world.clock.advance("2min")
+        world.deliver()  # takes a place in the caps
+        world.one(happened())
+        world.clock.advance("33min" if "expired" in against else "2min")
+        changes: dict[str, Any] = {}
+        if "combo_removed" in against:
+            changes["cohorts"] = {CHECKOUT: a_cohort(), PAYMENT: OTHER}
+        if "no_consent" in against:
+            changes["channels"] = {PUSH: ChannelRules(consent="required")}
+        if "quiet" in against:
+            changes["quiet_hours"] = QuietHours(time(10), time(20))
+        if "cap" in against:
+            changes["frequency_cap"] = FrequencyCap(1, WEEK)
+        if "budget" in against:
+            changes["offers_per_day"] = {"rupee_1": 0}
+        world.restart(replace(world.rules, **changes))
+        if "paused" in against:
+            world.pause()
+
+        world.claim()
+
+        assert world.states()[1] == OUTCOMES[first]
 
 
 # Caps
