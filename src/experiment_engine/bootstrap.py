@@ -90,10 +90,13 @@ class Engine:
             self._tell_moves(taken.stopped)
         return taken
 
-    def claim(self, free: Mapping[Channel, int], allowance: int) -> Claimed:
+    def claim(
+        self, free: Mapping[Channel, int], allowance: int, *, thorough: bool = True
+    ) -> Claimed:
         """Claim what may go out now."""
+        now = self.clock.now()
         with self.storage.transaction() as tx:
-            claimed = claim(free, allowance, self._delivering, tx, self.clock.now())
+            claimed = claim(free, allowance, self._delivering, tx, now, thorough=thorough)
         self._tell_moves(claimed.experiments)
         return claimed
 

@@ -203,7 +203,7 @@ def check_forgotten(world: World, user: str) -> None:
                 assert user not in "\n".join(str(value) for value in row)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(steps=STEPS)
 def test_what_holds_at_every_moment(worlds: tuple[World, World], steps: list[Step]) -> None:
     """After every step of any life: counters, states, caps, consent and erasures are right."""
@@ -217,10 +217,10 @@ def test_what_holds_at_every_moment(worlds: tuple[World, World], steps: list[Ste
         if isinstance(step, Other) and step.what == "erase":
             check_forgotten(world, USERS[step.whom % len(USERS)])
         check_counters(world, experiments_of(after))
-        check_reports(world)
         check_moves(before, after)
         if isinstance(outcome, Claimed):
             check_claim(world, outcome, before)
         if isinstance(step, Settle):
             check_fence(life, before, after)
         before = after
+    check_reports(world)

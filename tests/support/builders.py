@@ -3,12 +3,14 @@
 Defaults are plain: no quiet hours, no caps, no holdout. A test names what it is about.
 """
 
+import atexit
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from sqlalchemy import Table, select
@@ -265,10 +267,7 @@ class World:
 
     def begin_anew(self) -> None:
         """Delete every row and turn clock and chance back: as good as opened, and much faster."""
-        with self.storage.transaction() as tx:
-            for table in tables.metadata.sorted_tables:
-                if table is not tables.meta:
-                    tx.connection.execute(f"DELETE FROM {table.name}")
+        _empty(self.storage)
         self.clock, self.chance = FakeClock(), CountingChance()
         self.restart(self.rules)
 
@@ -375,13 +374,29 @@ class World:
         return {group: counts for group, counts in sums.items() if any(counts)}
 
 
+_spare: list[SqliteStorage] = []  # opened, and used again: opening costs more than most tests
+
+
+def _open() -> SqliteStorage:
+    folder = mkdtemp()
+    storage = SqliteStorage(empty_database(Path(folder)))
+    storage._writer.execute("PRAGMA synchronous = OFF")
+    atexit.register(rmtree, folder)
+    atexit.register(storage.close)  # goes first
+    return storage
+
+
+def _empty(storage: SqliteStorage) -> None:
+    with storage.transaction() as tx:
+        for table in tables.metadata.sorted_tables:
+            if table is not tables.meta:
+                tx.connection.execute(f"DELETE FROM {table.name}")
+
+
 @contextmanager
 def a_world(rules: Rules | None = None, mode: Mode = Mode.LIVE) -> Iterator[World]:
     """Open the loop on an empty database of its own; it need not outlive a power cut."""
-    with TemporaryDirectory() as folder:
-        storage = SqliteStorage(empty_database(Path(folder)))
-        storage._writer.execute("PRAGMA synchronous = OFF")
-        try:
-            yield World(storage, rules or some_rules(), mode)
-        finally:
-            storage.close()
+    storage = _spare.pop() if _spare else _open()
+    _empty(storage)
+    yield World(storage, rules or some_rules(), mode)
+    _spare.append(storage)  # not after an error: nobody knows what state it is in

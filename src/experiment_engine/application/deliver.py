@@ -27,6 +27,7 @@ from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
 LEASE = Duration(2 * MINUTE)  # far above a call's time limit: nobody else touches what is claimed
+_FEW = 8
 _SPARE = 200  # due deliveries looked at beyond what can be sent, so that none outlives its time
 
 
@@ -52,20 +53,24 @@ def claim(
     delivering: Delivering,
     outbox: Outbox,
     now: Instant,
+    *,
+    thorough: bool = True,
 ) -> Claimed:
     """Claim due deliveries for at most `free` calls a channel and `allowance` messages in all.
 
     Whatever may not go out is cancelled, postponed, expired or held out with its reason. A
-    channel with no free call is still looked at, so that what waits for it expires in time.
+    channel with no free call is still looked at, so that what waits for it expires in time; a
+    claim that is not `thorough` looks at little more than it can send, and leaves that to others.
     """
+    spare = _SPARE if thorough else _FEW
     rules = delivering.guardrails.rules
     switches = switched_off(outbox, rules, delivering.guardrails.mode, now)
     paused = [name for name in rules.cohorts if switches.is_paused(name)]
     dues: list[Due] = []
     for channel, channel_rules in rules.channels.items():
         wanted = min(free.get(channel, 0) * channel_rules.batch, allowance)
-        dues += outbox.due(channel, now, wanted + _SPARE, held_out=False, paused=paused)
-        dues += outbox.due(channel, now, _SPARE, held_out=True, paused=paused)
+        dues += outbox.due(channel, now, wanted + spare, held_out=False, paused=paused)
+        dues += outbox.due(channel, now, spare, held_out=True, paused=paused)
     if not dues:
         return Claimed((), ())
     user_ids = list(dict.fromkeys(due.user_id for due in dues))

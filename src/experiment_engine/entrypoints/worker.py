@@ -35,8 +35,8 @@ class DeliveryEngine(Protocol):
 
     clock: Clock
 
-    def claim(self, free: Mapping[Channel, int], allowance: int) -> Claimed:
-        """Claim what may go out now."""
+    def claim(self, free: Mapping[Channel, int], allowance: int, *, thorough: bool) -> Claimed:
+        """Claim what may go out now; a thorough claim also ends what can never go out."""
 
     def record(self, answers: list[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
@@ -134,7 +134,7 @@ class Worker:
         self._under_way: set[CallId] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
-        self._learned_at = self._recovered_at = self._prune_at = Instant(0)
+        self._learned_at = self._recovered_at = self._looked_at = self._prune_at = Instant(0)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -188,7 +188,11 @@ class Worker:
         if now >= self._prune_at:
             more = self._engine.prune()
             self._prune_at = Instant(now + (SECOND if more else _PRUNE_EVERY))
-        claimed = self._engine.claim(self.lanes.free(now), self._pace.allowance(now))
+        thorough = abs(now - self._looked_at) >= SECOND  # whichever way the clock is set
+        if thorough:
+            self._looked_at = now
+        free, allowance = self.lanes.free(now), self._pace.allowance(now)
+        claimed = self._engine.claim(free, allowance, thorough=thorough)
         self._pace.spend(sum(len(call.recipients) for call in claimed.calls))
         for call in claimed.calls:
             self.lanes.begin(call, now)
