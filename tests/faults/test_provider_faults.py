@@ -39,6 +39,7 @@ from experiment_engine.domain.moments import MINUTE, SECOND, Instant, iso, parse
 
 FASTER = 40
 TIME_LIMIT = 15.0  # seconds of the engine's clock
+PATIENT = 3.0  # seconds of the wall's
 MIXED = 200  # calls
 IN_FLIGHT = 3  # CleverTap's limit for an account and API
 SENDS = 6
@@ -132,7 +133,12 @@ class Case:
 
 @contextmanager
 def _case(
-    folder: Path, *, batch: int = 1, expires_after: str = "4min", **rules: Any
+    folder: Path,
+    *,
+    batch: int = 1,
+    expires_after: str = "4min",
+    time_limit: float = TIME_LIMIT / FASTER,
+    **rules: Any,
 ) -> Iterator[Case]:
     empty_database(folder)
     lane = {"batch": batch, "max_in_flight": IN_FLIGHT}
@@ -156,7 +162,7 @@ def _case(
         sender = CleverTapSender(
             open_client(double.base_url, connections=2 * IN_FLIGHT),
             Account(ACCOUNT_ID, PASSCODE),
-            time_limit=TIME_LIMIT / FASTER,
+            time_limit=time_limit,
         )
         with running_engine(
             folder,
@@ -174,7 +180,10 @@ def test_each_fault_ends_as_it_must(tmp_path: Path, fault: str) -> None:
     """What may have reached its user is never repeated; what provably did not may be."""
     _packed(HUGE)  # once, so that no call waits for it
     expires_after = "1min" if fault in TOO_LATE else "4min"
-    with _case(tmp_path, expires_after=expires_after, script=[fault] * SENDS) as case:
+    # A busy machine must not make a time-out of a call that only has to be read.
+    limit = TIME_LIMIT / FASTER if fault in SLOW else PATIENT
+    script = [fault] * SENDS
+    with _case(tmp_path, expires_after=expires_after, time_limit=limit, script=script) as case:
         case.send(SENDS)
         experiments = case.settle()
         case.send(1)  # the script is used up: the provider is well again
@@ -183,7 +192,7 @@ def test_each_fault_ends_as_it_must(tmp_path: Path, fault: str) -> None:
 
     ends = Counter(one["state"] for one in experiments)
     print(f"{fault}: {dict(ends)}, {len(calls)} calls")
-    assert stats.behaviours[fault] >= (SENDS if fault != "refuse" else 1)
+    assert stats.behaviours[fault] >= (1 if fault in SLOW | {"refuse"} else SENDS)
     _assert_no_contradiction([*experiments, after], calls)
     assert ends == {END[fault]: SENDS}
     assert after["state"] == "sent"
@@ -197,7 +206,9 @@ def test_faults_of_all_kinds_at_once(tmp_path: Path, batch: int) -> None:
     """With a third of all calls faulty, nobody gets two messages and the states tell the truth."""
     faults = sorted(BEHAVIOURS.keys() - TOO_LATE - SLOW - {"ok", "refuse"})
     weights = {"ok": 2.0 * len(faults), **dict.fromkeys(faults, 1.0)}
-    with _case(tmp_path, batch=batch, expires_after="20min", behaviour=weights) as case:
+    with _case(
+        tmp_path, batch=batch, expires_after="20min", time_limit=PATIENT, behaviour=weights
+    ) as case:
         for _ in range(10):
             case.send(MIXED // 10 * batch)
             time.sleep(0.1)

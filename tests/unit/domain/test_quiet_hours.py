@@ -61,6 +61,7 @@ def local_minutes(zone: str, day: str) -> tuple[Instant, Sequence[int]]:
     return to_instant(first), [told.tm_hour * 60 + told.tm_min for told in local]
 
 
+@cache
 def quiet_minutes(quiet: QuietHours) -> frozenset[int]:
     """Return every minute of a local day that is quiet, by walking from start to end."""
     start = quiet.start.hour * 60 + quiet.start.minute
