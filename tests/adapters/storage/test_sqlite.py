@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from tests.support.builders import a_cohort, a_world, empty_database, happened, some_rules
+from tests.support.builders import World, a_cohort, empty_database, happened, some_rules
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
@@ -123,20 +123,19 @@ def fill(storage: SqliteStorage) -> None:
     storage._writer.execute(f"PRAGMA max_page_count = {pages}")
 
 
-def test_a_full_disk_is_said_and_leaves_nothing() -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(storage: SqliteStorage) -> None:
     """With no room left nothing is accepted, in part or whole; with room again all goes on."""
-    cohort = a_cohort(delays=("2min",))
-    with a_world(some_rules(cohort)) as world:
-        facts = [happened(user=f"u{number}") for number in range(200)]
-        fill(world.storage)
+    world = World(storage, some_rules(a_cohort(delays=("2min",))))
+    facts = [happened(user=f"u{number}") for number in range(200)]
+    fill(storage)
 
-        with pytest.raises(StorageUnavailable, match="send it again"):
-            world.take(*facts)
-        assert not world.rows(tables.event)
-        assert not world.experiments()
+    with pytest.raises(StorageUnavailable, match="send it again"):
+        world.take(*facts)
+    assert not world.rows(tables.event)
+    assert not world.experiments()
 
-        world.storage._writer.execute("PRAGMA max_page_count = 1000000")
-        assert {result.status for result in world.take(*facts)} == {"scheduled"}
+    storage._writer.execute("PRAGMA max_page_count = 1000000")
+    assert {result.status for result in world.take(*facts)} == {"scheduled"}
 
 
 def test_a_full_disk_for_statements_off_the_hot_path(storage: SqliteStorage) -> None:
