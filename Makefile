@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 TESTS ?= tests
 
@@ -32,17 +33,16 @@ lint: $(VENV)/test.stamp ## Lint, types and import contracts
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports >$(VENV)/imports.log || (cat $(VENV)/imports.log; exit 1)
 
-bench: $(VENV)/test.stamp ## Measure against the baselines, side by side
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH_VENV)/bench.stamp ## Measure against the baselines, side by side
+	@$(BENCH_VENV)/bin/python -m benchmarks
 
 lock: $(VENV)/test.stamp ## Resolve the dependencies anew (hashes, no addresses)
-	@for part in run test; do \
-	  group=$$( [ $$part = test ] && echo "--group test" ); \
+	@for part in "run" "test --group test" "bench --group test --group bench"; do set -- $$part; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header pyproject.toml $$group --output-file requirements/$$part.lock; done
+	    --no-header pyproject.toml $$* --output-file requirements/$$name.lock; done
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
 
 # pip takes the lock files: every package with the hash that was locked.
 $(VENV)/bin/python:
@@ -59,4 +59,12 @@ $(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/test.stamp: requirements/test.lock $(VENV)/run.stamp
 	@echo "Installing the test tools into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.lock
+	@touch $@
+
+# What ours is measured against stays out of the engine's own environment.
+$(BENCH_VENV)/bench.stamp: requirements/bench.lock pyproject.toml
+	@echo "Installing the benchmarks' peers into $(BENCH_VENV) ..."
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
