@@ -535,7 +535,7 @@ def test_counters_add(storage: Storage) -> None:
         (Group.POSTPONED, Counts(7), hour),
     ):
         changes = Changes()
-        changes.counts[LIVE, CHECKOUT, at, KEY, group] = counts
+        changes.counts[LIVE, CHECKOUT, at, "Bihar", KEY, group] = counts
         store(storage, changes)
 
     with storage.transaction() as tx:

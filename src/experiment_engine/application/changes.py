@@ -22,7 +22,8 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import Instant, hour_of
 
-CounterKey = tuple[Mode, CohortName, int, ComboKey, Group]  # the hour is that of the trigger
+# mode, cohort, hour of the trigger, key of the context's levels, combo, group
+CounterKey = tuple[Mode, CohortName, int, str, ComboKey, Group]
 
 
 @dataclass(slots=True)
@@ -110,6 +111,7 @@ class Changes:
                 experiment.mode,
                 experiment.cohort,
                 hour,
+                experiment.levels,
                 experiment.combo_key,
                 group,
             )

@@ -18,6 +18,7 @@ class ComboCounts:
     sent: int
     opened: int
     converted: int
+    value: int  # of the successes, in thousandths
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class ExperimentRecord:
     attempts: int
     call_id: str | None
     lease_until: Instant | None
+    levels: str
+    converted_by: str | None
+    value: int | None
 
 
 @dataclass(frozen=True, slots=True)

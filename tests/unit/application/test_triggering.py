@@ -30,6 +30,7 @@ from tests.support.builders import (
 from tests.support.fakes import an_answer
 
 from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage.rows import propensities_from
 from experiment_engine.application.results import Result
 from experiment_engine.domain.bandit.decision import SPREAD, stream
 from experiment_engine.domain.cohorts.holdout import is_held_out
@@ -88,17 +89,17 @@ def test_it_can_be_drawn_again(world: World) -> None:
     for number in range(50):
         world.one(happened(user=f"usr_{number}"))
 
+    sets = {row["id"]: row["eligible"] for row in world.rows(tables.eligible_set)}
     kept = {
-        row["id"]: msgspec.json.decode(row["shares"]) for row in world.rows(tables.distribution)
+        row["id"]: propensities_from(row["shares"], sets[row["eligible_id"]])
+        for row in world.rows(tables.distribution)
     }
     spaces = {
         row["digest"]: msgspec.json.decode(row["keys"]) for row in world.rows(tables.combo_space)
     }
     (keys,) = spaces.values()
     for made in world.experiments():
-        shares = {
-            place: share for share, places in kept[made["distribution_id"]] for place in places
-        }
+        shares = kept[made["distribution_id"]]
         point, running = stream(made["seed"], 0), 0.0
         for place in sorted(shares):
             running += shares[place]

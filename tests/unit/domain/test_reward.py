@@ -71,7 +71,7 @@ def test_what_counts(
     *, state: State, reason: str | None, opened: bool, converted: bool, counts: tuple[int, ...]
 ) -> None:
     """A trial is what was sent, held out, stopped by its own conversion, or still waits."""
-    assert astuple(contribution(told(state, reason, opened, converted))) == counts
+    assert astuple(contribution(told(state, reason, opened, converted))) == (*counts, 0)
 
 
 STATES = st.sampled_from(State)
@@ -126,7 +126,7 @@ def test_counters_follow_every_change(*, edits: list[tuple[str, int]], held_out:
         at = Instant(NOW + after)
         changes.change(experiment, lambda e, what=what, at=at: _edit(e, what, at))  # type: ignore[misc]
 
-    for (_, _, _, _, group), counts in changes.counts.items():
+    for (*_, group), counts in changes.counts.items():
         sums[group] += counts
     assert sums.pop(group_of(experiment)) == contribution(experiment)
     assert set(sums.values()) == {Counts()}
@@ -136,14 +136,14 @@ def _edit(experiment: Experiment, what: str, at: Instant) -> None:
     if what == "open":
         experiment.opened_at = at
     elif what == "convert":
-        experiment.converted_at = at
+        experiment.converted_at, experiment.value = at, 1_000
     elif what == "postpone":
         experiment.postponed = True
     elif State(what) in MOVES[experiment.state]:
         experiment.move(State(what), Reason.CONVERTED)
 
 
-COUNTS = st.builds(Counts, *[st.integers(-5, 5)] * 5)
+COUNTS = st.builds(Counts, *[st.integers(-5, 5)] * 6)
 
 
 @given(one=COUNTS, two=COUNTS, three=COUNTS)

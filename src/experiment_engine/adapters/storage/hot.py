@@ -6,8 +6,9 @@ from dataclasses import astuple, dataclass
 
 from experiment_engine.adapters.storage import rows, statements
 from experiment_engine.adapters.storage.tables import ALL_HOURS
-from experiment_engine.application.changes import Changes
+from experiment_engine.application.changes import Changes, CounterKey
 from experiment_engine.application.ports import Switches
+from experiment_engine.domain.bandit.reward import NOTHING, Counts
 from experiment_engine.domain.cohorts.counting import Counted
 from experiment_engine.domain.cohorts.user import Choice, User
 from experiment_engine.domain.delivery.experiment import Due, Experiment
@@ -138,16 +139,27 @@ class HotStatements:
             statements.ADD_EXPERIMENT,
             [rows.new_experiment_row(*decided) for decided in changes.decided.values()],
         )
-        run(
-            statements.ADD_DISTRIBUTION,
-            [rows.distribution_row(*made) for made in changes.distributions.values()],
-        )
+        self._store_distributions(changes)
         self._store_people(changes)
         self._store_counts(changes)
         self._store_attempts(changes)
         self._run(
             "UPDATE channel_health SET next_probe_at = ? WHERE channel = ?",
             [(at, channel) for channel, at in changes.probed.items()],
+        )
+
+    def _store_distributions(self, changes: Changes) -> None:
+        sets = {
+            id(made.eligibility): rows.eligible_set_row(made.eligibility)
+            for _, made in changes.distributions.values()
+        }
+        self._run(statements.ADD_ELIGIBLE_SET, list(sets.values()))
+        self._run(
+            statements.ADD_DISTRIBUTION,
+            [
+                rows.distribution_row(cohort, made, "", sets[id(made.eligibility)][0])
+                for cohort, made in changes.distributions.values()
+            ],
         )
 
     def _store_changed(self, changed: Iterable[Experiment]) -> None:
@@ -173,13 +185,7 @@ class HotStatements:
         )
 
     def _store_counts(self, changes: Changes) -> None:
-        counts = []
-        for (mode, cohort, hour, combo, group), sums in sorted(changes.counts.items()):
-            counts += [
-                (mode.value, cohort, bucket, combo, group.value, *astuple(sums))
-                for bucket in (hour, ALL_HOURS)
-            ]
-        self._run(statements.ADD_COUNTS, counts)
+        self._run(statements.ADD_COUNTS, _count_rows(changes))
         self._run(
             statements.ADD_EXPERIMENT_COUNT,
             [(m.value, cohort, held, n) for (m, cohort, held), n in changes.experiments.items()],
@@ -211,6 +217,19 @@ class HotStatements:
     def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
         if values:
             self.connection.executemany(statement, values)
+
+
+def _count_rows(changes: Changes) -> list[tuple[object, ...]]:
+    """Return the sums of each hour and context, and those of all; in the order of their keys."""
+    sums: dict[CounterKey, Counts] = {}
+    for (mode, cohort, hour, context, combo, group), counts in changes.counts.items():
+        sums[mode, cohort, hour, context, combo, group] = counts
+        every = (mode, cohort, ALL_HOURS, "", combo, group)
+        sums[every] = sums.get(every, NOTHING) + counts
+    return [
+        (mode.value, cohort, hour, context, combo, group.value, *astuple(counts))
+        for (mode, cohort, hour, context, combo, group), counts in sorted(sums.items())
+    ]
 
 
 def _known(users: dict[UserId, User], user_id: UserId) -> User:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, Select, case, desc, func, select
 
-from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
@@ -59,6 +59,7 @@ class StorageReader:
             count.sent,
             count.opened,
             count.converted,
+            count.value,
         ).where(count.mode == mode.value, count.hour == tables.ALL_HOURS)
         if cohort is not None:
             query = query.where(count.cohort == cohort)
@@ -113,6 +114,7 @@ class StorageReader:
                 func.sum(sent),
                 func.sum(sent * opened),
                 func.sum((sent + held) * converted),
+                func.sum(((sent + held) * converted + before) * func.coalesce(_made.value, 0)),
             )
             .where(_made.mode == mode.value, _made.decided_at >= since)
             .group_by(_made.cohort, _made.combo_key, group)
@@ -159,11 +161,13 @@ class StorageReader:
     def distribution(self, distribution_id: str) -> DistributionRecord | None:
         """Return the probabilities that an experiment was drawn from."""
         made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
+        among = tables.eligible_set.c
         query = (
             select(
                 made.id,
                 made.shares,
-                made.refused,
+                among.eligible,
+                among.refused,
                 kept.id,
                 kept.policy,
                 kept.taken_at,
@@ -171,12 +175,13 @@ class StorageReader:
             )
             .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
             .join(tables.combo_space, space.digest == kept.combos)
+            .join(tables.eligible_set, among.id == made.eligible_id)
             .where(made.id == distribution_id)
         )
         found = self._rows(query)
         if not found:
             return None
-        id_, shares, refused, snapshot_id, policy, taken_at, keys = found[0]
+        id_, shares, eligible, refused, snapshot_id, policy, taken_at, keys = found[0]
         names = msgspec.json.decode(keys)
         return DistributionRecord(
             id=id_,
@@ -185,8 +190,7 @@ class StorageReader:
             snapshot_taken_at=Instant(taken_at),
             propensities={
                 names[place]: share
-                for share, places in msgspec.json.decode(shares)
-                for place in places
+                for place, share in rows.propensities_from(shares, eligible).items()
             },
             refused={
                 reason: [names[place] for place in places]

@@ -16,6 +16,7 @@ from experiment_engine.domain.delivery.experiment import (
     Mode,
     State,
 )
+from experiment_engine.domain.guardrails import Eligibility
 from experiment_engine.domain.identifiers import CohortName, UserId
 from experiment_engine.domain.moments import Instant
 
@@ -62,6 +63,9 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         made.attempts,
         made.call_id,
         made.lease_until,
+        made.levels,
+        made.converted_by,
+        made.value,
         _slot(made),
         decided.event_key,
         decided.zone,
@@ -90,6 +94,8 @@ def changed_experiment_row(changed: Experiment) -> Row:
         changed.attempts,
         changed.call_id,
         changed.lease_until,
+        changed.converted_by,
+        changed.value,
         _slot(changed),
         changed.id,
         changed.user_id,
@@ -122,20 +128,34 @@ def quarantined_row(kept: Quarantined) -> Row:
     return (kept.source.value, kept.received_at, kept.reason, digest, kept.raw)
 
 
-def distribution_row(cohort: CohortName, made: Distribution) -> Row:
-    """Return the values of `ADD_DISTRIBUTION`; equal probabilities are written once."""
-    shares: dict[float, list[int]] = {}
+def eligible_set_row(eligibility: Eligibility) -> Row:
+    """Return the values of `ADD_ELIGIBLE_SET`; its id is the digest of its content."""
+    eligible = to_json(eligibility.eligible)
+    refused = to_json({str(why): places for why, places in eligibility.refused.items()})
+    described = f"{eligibility.postponed}|{eligible}|{refused}"
+    digest = blake2b(described.encode(), digest_size=16).hexdigest()
+    return (digest, eligibility.postponed, eligible, refused)
+
+
+def distribution_row(
+    cohort: CohortName, made: Distribution, context: str, eligible_id: object
+) -> Row:
+    """Return the values of `ADD_DISTRIBUTION`; what most combos share is written once."""
+    shares: dict[float, list[int] | None] = {}
     for place, share in zip(made.eligibility.eligible, made.propensities, strict=True):
-        shares.setdefault(share, []).append(place)
-    refused = {str(reason): places for reason, places in made.eligibility.refused.items()}
-    return (
-        made.id,
-        made.snapshot_id,
-        cohort,
-        made.eligibility.postponed,
-        to_json(list(shares.items())),
-        to_json(refused),
-    )
+        group = shares.setdefault(share, [])
+        if group is not None:
+            group.append(place)
+    shares[max(shares, key=lambda share: len(shares[share] or ()))] = None  # all the others
+    return (made.id, made.snapshot_id, cohort, context, eligible_id, to_json(list(shares.items())))
+
+
+def propensities_from(shares: str, eligible: str) -> dict[int, float]:
+    """Return place -> probability, from a distribution's row and its eligible set's."""
+    groups: list[tuple[float, list[int] | None]] = msgspec.json.decode(shares)
+    by_place = {place: share for share, places in groups for place in places or ()}
+    others = next((share for share, places in groups if places is None), 0.0)
+    return {place: by_place.get(place, others) for place in msgspec.json.decode(eligible)}
 
 
 def ended_attempt_row(ended: EndedAttempt) -> Row:

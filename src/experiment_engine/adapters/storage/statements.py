@@ -7,7 +7,7 @@ Lists of keys come in as one JSON array, so that a statement has one text for ev
 EXPERIMENT_COLUMNS = (
     "id, user_id, cohort, combo_key, channel, mode, held_out, manual, postponed, triggered_at,"
     " decided_at, due_at, expires_at, window_ends_at, state, reason, placed_at, opened_at,"
-    " converted_at, attempts, call_id, lease_until"
+    " converted_at, attempts, call_id, lease_until, levels, converted_by, value"
 )
 
 # Which of these events are kept already, and what each led to.
@@ -62,19 +62,24 @@ ON CONFLICT (source, digest) DO NOTHING
 ADD_EXPERIMENT = f"""
 INSERT INTO experiment ({EXPERIMENT_COLUMNS}, slot, event_key, zone, propensity, distribution_id,
                         snapshot_id, seed, language, title, body, context)
-VALUES ({", ".join("?" * 33)})
+VALUES ({", ".join("?" * 36)})
 """
 
 CHANGE_EXPERIMENT = """
 UPDATE experiment
    SET postponed = ?, due_at = ?, expires_at = ?, state = ?, reason = ?, placed_at = ?,
        opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?,
-       slot = ?
+       converted_by = ?, value = ?, slot = ?
  WHERE id = ? AND user_id = ?
 """
 
+ADD_ELIGIBLE_SET = """
+INSERT INTO eligible_set (id, postponed, eligible, refused) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
+"""
+
 ADD_DISTRIBUTION = """
-INSERT INTO distribution (id, snapshot_id, cohort, postponed, shares, refused)
+INSERT INTO distribution (id, snapshot_id, cohort, context, eligible_id, shares)
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 
@@ -96,13 +101,13 @@ ON CONFLICT (user_id, cohort, dedup_key) DO NOTHING
 USE_UP_COUNTED = "DELETE FROM counted WHERE user_id = ? AND cohort = ? AND dedup_key = ?"
 
 ADD_COUNTS = """
-INSERT INTO combo_count (mode, cohort, hour, combo_key, counted_for, trials, successes, sent,
-                         opened, converted)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (mode, cohort, hour, combo_key, counted_for) DO UPDATE
+INSERT INTO combo_count (mode, cohort, hour, context, combo_key, counted_for, trials, successes,
+                         sent, opened, converted, value)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (mode, cohort, hour, context, combo_key, counted_for) DO UPDATE
    SET trials = trials + excluded.trials, successes = successes + excluded.successes,
        sent = sent + excluded.sent, opened = opened + excluded.opened,
-       converted = converted + excluded.converted
+       converted = converted + excluded.converted, value = value + excluded.value
 """
 
 ADD_EXPERIMENT_COUNT = """

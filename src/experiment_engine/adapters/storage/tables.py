@@ -102,6 +102,10 @@ experiment = Table(
     Column("call_id", Text),
     Column("lease_until", BigInteger),
     Column("slot", Text, nullable=False),  # WAITING_SLOT while it waits, then its own id
+    # what it counts under, and what its conversion was worth; added by later versions
+    Column("levels", Text, nullable=False, server_default=""),  # the bucketed context, as a key
+    Column("converted_by", Text),  # the source that told of the conversion
+    Column("value", BigInteger),  # of the conversion, in thousandths
     PrimaryKeyConstraint("id", "user_id"),
     # One index does two things, because a page of it is dirtied for every trigger: it finds a
     # user's experiments, and refuses a second one that waits in the same cohort.
@@ -191,6 +195,8 @@ snapshot = Table(
     Column("taken_at", BigInteger, nullable=False),
     Column("combos", Text, nullable=False),  # digest of the combo keys its arrays follow
     Column("statistics", Text, nullable=False),  # JSON: place -> [trials, successes]
+    Column("model", LargeBinary),  # what the policy was fitted to; kept for the newest ones only
+    Column("details", Text, nullable=False, server_default="{}"),  # JSON: levels, alarms, limits
     Index("snapshot_latest", "mode", "cohort", "taken_at"),
 )
 
@@ -201,15 +207,26 @@ combo_space = Table(
     Column("keys", Text, nullable=False),  # JSON: the combo keys in order
 )
 
+# Many distributions share one eligible set; each set is written once.
+eligible_set = Table(
+    "eligible_set",
+    metadata,
+    Column("id", Text, primary_key=True),  # digest of its content
+    Column("postponed", Boolean, nullable=False),
+    Column("eligible", Text, nullable=False),  # JSON: places in the combo space
+    Column("refused", Text, nullable=False),  # JSON: reason -> [places]
+)
+
 distribution = Table(
     "distribution",
     metadata,
     Column("id", Text, primary_key=True),
     Column("snapshot_id", Text, nullable=False),
     Column("cohort", Text, nullable=False),
-    Column("postponed", Boolean, nullable=False),
-    Column("shares", Text, nullable=False),  # JSON: [[probability, [places]], ...]
-    Column("refused", Text, nullable=False),  # JSON: reason -> [places]
+    Column("context", Text, nullable=False),  # the key of its levels
+    Column("eligible_id", Text, nullable=False),
+    # JSON: [[probability, [places]], ...]; null for the places: every other eligible one
+    Column("shares", Text, nullable=False),
 )
 
 combo_count = Table(
@@ -218,13 +235,14 @@ combo_count = Table(
     Column("mode", Text, nullable=False),
     Column("cohort", Text, nullable=False),
     Column("hour", Integer, nullable=False),  # of the trigger; ALL_HOURS for the sum
+    Column("context", Text, nullable=False),  # the key of its levels; '' in the sum of all hours
     Column("combo_key", Text, nullable=False),
     Column("counted_for", Text, nullable=False),  # combo, postponed or holdout
     *(
         Column(name, BigInteger, nullable=False)
-        for name in ("trials", "successes", "sent", "opened", "converted")
+        for name in ("trials", "successes", "sent", "opened", "converted", "value")
     ),
-    PrimaryKeyConstraint("mode", "cohort", "hour", "combo_key", "counted_for"),
+    PrimaryKeyConstraint("mode", "cohort", "hour", "context", "combo_key", "counted_for"),
 )
 
 ALL_HOURS = -1
@@ -262,4 +280,100 @@ offer_use = Table(
     Column("day", Integer, nullable=False),
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("mode", "offer", "day"),
+)
+
+# How long conversions took, for the delay curve; the day is that of the trigger.
+delay_count = Table(
+    "delay_count",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("age_bucket", Integer, nullable=False),
+    Column("conversions", BigInteger, nullable=False),
+    PrimaryKeyConstraint("mode", "cohort", "day", "age_bucket"),
+)
+
+# Each user once in a cohort: what came of the first trigger when its window had closed.
+user_outcome = Table(
+    "user_outcome",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("entered_at", BigInteger, nullable=False),
+    Column("held_out", Boolean, nullable=False),
+    Column("converted", Boolean, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint("mode", "cohort", "user_id"),
+)
+
+# Named sums that measurement adds up from experiments whose window has closed.
+measurement_sum = Table(
+    "measurement_sum",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Float, nullable=False),
+    PrimaryKeyConstraint("mode", "cohort", "day", "name"),
+)
+
+# How far work that goes through a table in steps has come.
+progress = Table(
+    "progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Text, nullable=False),
+)
+
+# Work that one process does at a time.
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
+process = Table(
+    "process",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # serve or worker
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("configuration", Text, nullable=False),  # its fingerprint
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+# What all processes share about a channel at its provider.
+lane = Table(
+    "lane",
+    metadata,
+    Column("channel", Text, primary_key=True),  # '*' for the send rate over all
+    Column("free_at", BigInteger, nullable=False),  # microseconds: when the rate allows the next
+)
+
+# A batch whose commit was not answered is looked for here.
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Index("batch_by_age", "at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),  # sorts by time
+    Column("at", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("before", Text, nullable=False),  # JSON
+    Column("after", Text, nullable=False),  # JSON
 )

@@ -28,6 +28,7 @@ class Counts:
     sent: int = 0
     opened: int = 0
     converted: int = 0
+    value: int = 0  # of the conversions, in thousandths
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -36,6 +37,7 @@ class Counts:
             self.sent + other.sent,
             self.opened + other.opened,
             self.converted + other.converted,
+            self.value + other.value,
         )
 
     def __sub__(self, other: "Counts") -> "Counts":
@@ -45,6 +47,7 @@ class Counts:
             self.sent - other.sent,
             self.opened - other.opened,
             self.converted - other.converted,
+            self.value - other.value,
         )
 
 
@@ -52,7 +55,6 @@ NOTHING = Counts()
 _WAITING = Counts(trials=1)
 _SENT = Counts(trials=1, sent=1)
 _HELD_OUT = Counts(trials=1)
-_CONVERTED_BEFORE = Counts(trials=1, successes=1)
 
 
 def group_of(experiment: Experiment) -> Group:
@@ -73,11 +75,12 @@ def contribution(experiment: Experiment) -> Counts:
     if experiment.state in WAITING:
         return _WAITING
     converted = int(experiment.converted_at is not None)
+    value = (experiment.value or 0) * converted
     if experiment.state is State.SENT:
         opened = int(experiment.opened_at is not None)
-        return _SENT + Counts(successes=converted, opened=opened, converted=converted)
+        return _SENT + Counts(successes=converted, opened=opened, converted=converted, value=value)
     if experiment.state is State.HELD_OUT:
-        return _HELD_OUT + Counts(successes=converted, converted=converted)
+        return _HELD_OUT + Counts(successes=converted, converted=converted, value=value)
     if experiment.state is State.CANCELLED and experiment.reason == "converted" and converted:
-        return _CONVERTED_BEFORE
+        return Counts(trials=1, successes=1, value=value)
     return NOTHING

@@ -85,6 +85,9 @@ class Experiment:
     attempts: int = 0
     call_id: CallId | None = None  # whose the message is while it is claimed: the fencing token
     lease_until: Instant | None = None
+    levels: str = ""  # the key of its bucketed context: what it counts under
+    converted_by: str | None = None  # the source that told of the conversion
+    value: int | None = None  # of the conversion, in thousandths
 
     def window_holds(self, at: Instant) -> bool:
         """Say whether a conversion at this time is one of this experiment."""
