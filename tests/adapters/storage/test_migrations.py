@@ -26,19 +26,19 @@ def first_version(tmp_path: Path) -> Path:
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, "0001")
     engine.dispose()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executemany(
+    with closing(sqlite3.connect(path)) as plain, plain:
+        plain.executemany(
             "INSERT INTO combo_count VALUES (?, ?, ?, ?, ?, 5, 2, 4, 3, 1)",
             [
                 ("live", "checkout", hour, "2min|push|urgency|none", "combo")
                 for hour in (-1, 480_000)
             ],
         )
-        connection.execute("INSERT INTO combo_space VALUES ('space', ?)", ('["a", "b", "c"]',))
-        connection.execute(
+        plain.execute("INSERT INTO combo_space VALUES ('space', ?)", ('["a", "b", "c"]',))
+        plain.execute(
             "INSERT INTO snapshot VALUES ('s', 'checkout', 'live', 'uniform', 1, 'space', '{}')"
         )
-        connection.executemany(
+        plain.executemany(
             "INSERT INTO distribution VALUES (?, 's', 'checkout', 0, ?, ?)",
             [
                 ("d1", "[[0.8, [2]], [0.2, [0]]]", '{"opted_out": [1]}'),
