@@ -152,6 +152,7 @@ goal_reached = Table(
     Column("user_id", Text, nullable=False),
     Column("goal", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("value", BigInteger),  # in thousandths
     PrimaryKeyConstraint("user_id", "goal", "at"),
     Index("goal_reached_by_age", "at"),
 )
@@ -282,16 +283,33 @@ offer_use = Table(
     PrimaryKeyConstraint("mode", "offer", "day"),
 )
 
-# How long conversions took, for the delay curve; the day is that of the trigger.
-delay_count = Table(
-    "delay_count",
+# Successes by who told of them and by their age, for the delay curve and for broken sources.
+conversion_count = Table(
+    "conversion_count",
     metadata,
     Column("mode", Text, nullable=False),
     Column("cohort", Text, nullable=False),
-    Column("day", Integer, nullable=False),
+    Column("hour", Integer, nullable=False),  # of the trigger
+    Column("combo_key", Text, nullable=False),
+    Column("counted_for", Text, nullable=False),
+    Column("source", Text, nullable=False),
     Column("age_bucket", Integer, nullable=False),
     Column("conversions", BigInteger, nullable=False),
-    PrimaryKeyConstraint("mode", "cohort", "day", "age_bucket"),
+    PrimaryKeyConstraint(
+        "mode", "cohort", "hour", "combo_key", "counted_for", "source", "age_bucket"
+    ),
+)
+
+# Policies that stay at an earlier snapshot, because their feedback looks forged or broken.
+freeze = Table(
+    "freeze",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("snapshot_id", Text, nullable=False),
+    Column("reason", Text, nullable=False),  # for a person
+    PrimaryKeyConstraint("mode", "cohort"),
 )
 
 # Each user once in a cohort: what came of the first trigger when its window had closed.

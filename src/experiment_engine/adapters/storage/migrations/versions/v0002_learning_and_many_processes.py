@@ -24,6 +24,7 @@ def _widen_experiments_and_snapshots() -> None:
     op.add_column("experiment", sa.Column("levels", sa.Text(), nullable=False, server_default=""))
     op.add_column("experiment", sa.Column("converted_by", sa.Text(), nullable=True))
     op.add_column("experiment", sa.Column("value", sa.BigInteger(), nullable=True))
+    op.add_column("goal_reached", sa.Column("value", sa.BigInteger(), nullable=True))
     op.add_column("snapshot", sa.Column("model", sa.LargeBinary(), nullable=True))
     op.add_column("snapshot", sa.Column("details", sa.Text(), nullable=False, server_default="{}"))
 
@@ -113,13 +114,27 @@ def _carry_distributions() -> None:
 
 def _add_learning() -> None:
     op.create_table(
-        "delay_count",
+        "conversion_count",
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column("cohort", sa.Text(), nullable=False),
-        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("combo_key", sa.Text(), nullable=False),
+        sa.Column("counted_for", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("age_bucket", sa.Integer(), nullable=False),
         sa.Column("conversions", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("mode", "cohort", "day", "age_bucket"),
+        sa.PrimaryKeyConstraint(
+            "mode", "cohort", "hour", "combo_key", "counted_for", "source", "age_bucket"
+        ),
+    )
+    op.create_table(
+        "freeze",
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("cohort", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("snapshot_id", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("mode", "cohort"),
     )
     op.create_table(
         "user_outcome",
