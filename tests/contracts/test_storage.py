@@ -135,7 +135,7 @@ def everything() -> Changes:
     changes = with_experiments(numbered(1), claimed)
     changes.events.append(an_event())
     changes.quarantined.append(Quarantined(Source.AMPLITUDE, NOW, "not_json", b"{"))
-    changes.goals.add((USER, EventName("purchase"), NOW))
+    changes.goals[USER, EventName("purchase"), NOW] = None
     changes.choices.append((USER, PUSH, False, NOW, Source.API))
     changes.counted.append((USER, CHECKOUT, Counted("key-1", NOW)))
     changes.offers_used[LIVE, "rupee_1", 20_000] = 1
@@ -248,7 +248,7 @@ def test_odd_identifiers(storage: Storage, odd: str) -> None:
     user = UserId(odd)
     changes = with_experiments(numbered(1, user_id=user))
     changes.events.append(an_event(odd, odd))
-    changes.goals.add((user, EventName(odd), NOW))
+    changes.goals[user, EventName(odd), NOW] = None
     changes.counted.append((user, CHECKOUT, Counted(odd, NOW)))
     store(storage, changes)
 
@@ -334,7 +334,8 @@ def test_named_once(storage: Storage) -> None:
 def test_somebody_s_goals_choices_and_counted(storage: Storage) -> None:
     """The last time of each goal, the last no and yes of each channel, and what counts."""
     changes = Changes()
-    changes.goals |= {(USER, EventName("purchase"), Instant(at)) for at in (NOW - 5, NOW, NOW - 9)}
+    for at in (NOW - 5, NOW, NOW - 9):
+        changes.goals[USER, EventName("purchase"), Instant(at)] = 99_000
     changes.choices += [
         (USER, PUSH, allowed, Instant(at), Source.API)
         for allowed, at in ((False, 5), (True, 3), (False, 2), (True, 3))
@@ -828,7 +829,7 @@ def test_erasing_leaves_the_user_in_no_table(storage: Storage) -> None:
     sent.placed_at = NOW
     changes = with_experiments(made, sent, body="Dear Asha", context='{"region":"Bihar"}')
     changes.events.append(an_event(person, f"{person}-key", raw=person.encode()))
-    changes.goals.add((person, EventName("purchase"), NOW))
+    changes.goals[person, EventName("purchase"), NOW] = None
     changes.choices.append((person, PUSH, False, NOW, Source.API))
     changes.counted.append((person, CHECKOUT, Counted(f"{person}-key", NOW)))
     changes.attempts_begun.append(sent)

@@ -76,7 +76,8 @@ class Changes:
     distributions: dict[DistributionId, tuple[CohortName, Distribution]] = field(
         default_factory=dict
     )
-    goals: set[tuple[UserId, EventName, Instant]] = field(default_factory=set)
+    # what each was worth, in thousandths, where that was told
+    goals: dict[tuple[UserId, EventName, Instant], int | None] = field(default_factory=dict)
     choices: list[tuple[UserId, Channel, bool, Instant, Source]] = field(default_factory=list)
     pardoned: set[UserId] = field(default_factory=set)  # erased once, and asked to hear again
     counted: list[tuple[UserId, CohortName, Counted]] = field(default_factory=list)

@@ -1,14 +1,14 @@
 """Opens and conversions: which experiment they belong to, and what they change (R6)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from experiment_engine.application.changes import Changes
 from experiment_engine.application.results import Result, Status, ignored
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import NEVER, User
 from experiment_engine.domain.delivery.experiment import Experiment, State
-from experiment_engine.domain.events import Feedback, FeedbackKind
+from experiment_engine.domain.events import Feedback, FeedbackKind, Properties, Source
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import ExperimentId, UserId
 from experiment_engine.domain.moments import Instant
@@ -16,6 +16,15 @@ from experiment_engine.domain.reasons import Reason
 
 # States in which a message may be on the user's phone: feedback about it can be real.
 _OUT = frozenset({State.CLAIMED, State.SENT, State.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """That a user reached a goal: when, who told of it, and what was told beside it."""
+
+    at: Instant
+    source: Source
+    properties: Properties = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +42,21 @@ class FeedbackTaker:
             stray = Reason.UNKNOWN_EXPERIMENT if owner is None else Reason.MISMATCH
         if fact.kind is FeedbackKind.OPENED:
             return self._opened(user, named, at, stray)
-        return self._converted(user, named, at, stray)
+        return self._converted(user, named, Conversion(at, fact.source), stray)
 
-    def reached(self, user: User, cohorts: Sequence[Cohort], at: Instant) -> Result:
+    def reached(self, user: User, cohorts: Sequence[Cohort], told: Conversion) -> Result:
         """Answer that a user reached the goal of these cohorts: find what led there by user."""
-        cancelled = self._cancel_waiting(user, cohorts, at)
-        self._remember(user, cohorts, at)
+        cancelled = self._cancel_waiting(user, cohorts, told)
+        self._remember(user, cohorts, told)
         recorded: list[ExperimentId] = []
         duplicates: list[ExperimentId] = []
         for cohort in cohorts:
-            experiment = user.credited(cohort.name, at, self.guardrails.mode)
+            experiment = user.credited(cohort.name, told.at, self.guardrails.mode)
             if experiment is None or experiment.id in cancelled:
                 continue
             (duplicates if experiment.converted_at is not None else recorded).append(experiment.id)
             if experiment.converted_at is None:
-                self.changes.change(experiment, _set_converted(at))
+                self.changes.change(experiment, _set_converted(cohort, told))
         return _answer(recorded, cancelled, duplicates, Reason.UNKNOWN_EXPERIMENT)
 
     def _opened(
@@ -66,28 +75,31 @@ class FeedbackTaker:
         return Result("recorded", experiment_id=experiment.id)
 
     def _converted(
-        self, user: User, named: Experiment | None, at: Instant, stray: Reason | None
+        self, user: User, named: Experiment | None, told: Conversion, stray: Reason | None
     ) -> Result:
         every = list(self.guardrails.rules.cohorts.values())
         if named is None and stray is None:
-            return self.reached(user, every, at)
+            return self.reached(user, every, told)
         cohorts = every if named is None else self._same_goal(named)
-        cancelled = self._cancel_waiting(user, cohorts, at)
-        self._remember(user, cohorts, at)
+        cancelled = self._cancel_waiting(user, cohorts, told)
+        self._remember(user, cohorts, told)
         if named is None:  # no credit; and yet the user has converted
             return _answer([], cancelled, [], stray or Reason.UNKNOWN_EXPERIMENT)
-        return self._credit(named, cancelled, at)
+        return self._credit(named, cancelled, told)
 
-    def _credit(self, named: Experiment, cancelled: Sequence[ExperimentId], at: Instant) -> Result:
+    def _credit(
+        self, named: Experiment, cancelled: Sequence[ExperimentId], told: Conversion
+    ) -> Result:
         if named.id in cancelled:
             return _answer([], cancelled, [], Reason.NOT_SENT)
         if named.converted_at is not None:
             return _answer([], cancelled, [named.id], Reason.NOT_SENT)
         if named.state not in _OUT and named.state is not State.HELD_OUT:
             return _answer([], cancelled, [], Reason.NOT_SENT, named.id)
-        if not named.window_holds(at):
+        if not named.window_holds(told.at):
             return _answer([], cancelled, [], Reason.OUTSIDE_WINDOW, named.id)
-        self.changes.change(named, _set_converted(at))
+        cohort = self.guardrails.rules.cohorts.get(named.cohort)
+        self.changes.change(named, _set_converted(cohort, told))
         return _answer([named.id], cancelled, [], Reason.NOT_SENT)
 
     def _same_goal(self, experiment: Experiment) -> list[Cohort]:
@@ -98,21 +110,24 @@ class FeedbackTaker:
         return [cohort for cohort in cohorts.values() if cohort.goal.event == own.goal.event]
 
     def _cancel_waiting(
-        self, user: User, cohorts: Sequence[Cohort], at: Instant
+        self, user: User, cohorts: Sequence[Cohort], told: Conversion
     ) -> list[ExperimentId]:
         cancelled = []
         for cohort in cohorts:
             for experiment in list(user.waiting(cohort.name)):
-                too_old = at < experiment.triggered_at - cohort.trigger.converted_quiet
+                too_old = told.at < experiment.triggered_at - cohort.trigger.converted_quiet
                 if experiment.state is State.SCHEDULED and not too_old:
-                    self.changes.change(experiment, cancel_converted(at))
+                    self.changes.change(experiment, _cancel_converted_by(cohort, told))
                     cancelled.append(experiment.id)
         return cancelled
 
-    def _remember(self, user: User, cohorts: Sequence[Cohort], at: Instant) -> None:
-        for goal in dict.fromkeys(cohort.goal.event for cohort in cohorts):
-            user.goals[goal] = max(at, user.goals.get(goal, NEVER))
-            self.changes.goals.add((user.id, goal, at))
+    def _remember(self, user: User, cohorts: Sequence[Cohort], told: Conversion) -> None:
+        for cohort in cohorts:
+            goal, at = cohort.goal, told.at
+            user.goals[goal.event] = max(at, user.goals.get(goal.event, NEVER))
+            worth = goal.value_of(told.properties)
+            known = self.changes.goals.get((user.id, goal.event, at))
+            self.changes.goals[user.id, goal.event, at] = known if worth is None else worth
 
     def _last_out(self, user: User, at: Instant) -> Experiment | None:
         out = [
@@ -136,9 +151,22 @@ def cancel_converted(at: Instant) -> Callable[[Experiment], None]:
     return edit
 
 
-def _set_converted(at: Instant) -> Callable[[Experiment], None]:
+def _cancel_converted_by(cohort: Cohort, told: Conversion) -> Callable[[Experiment], None]:
+    cancel, set_converted = cancel_converted(told.at), _set_converted(cohort, told)
+
     def edit(experiment: Experiment) -> None:
-        experiment.converted_at = at
+        before = experiment.converted_at
+        cancel(experiment)
+        if before is None and experiment.converted_at is not None:
+            set_converted(experiment)
+
+    return edit
+
+
+def _set_converted(cohort: Cohort | None, told: Conversion) -> Callable[[Experiment], None]:
+    def edit(experiment: Experiment) -> None:
+        experiment.converted_at, experiment.converted_by = told.at, told.source.value
+        experiment.value = cohort.goal.value_of(told.properties) if cohort else None
 
     return edit
 

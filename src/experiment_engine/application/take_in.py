@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiment_engine.application.changes import Changes, Quarantined, StoredEvent
-from experiment_engine.application.feedback import FeedbackTaker
+from experiment_engine.application.feedback import Conversion, FeedbackTaker
 from experiment_engine.application.ports import Chance, Intake, Switches
 from experiment_engine.application.results import Result, ignored, merged
 from experiment_engine.application.switches import switched_off
@@ -163,7 +163,8 @@ class _Batch:
             results += self._choose(user, EVERY_CHANNEL, at, fact.source, allowed=True)
         reached = [c for c in rules.cohorts.values() if c.goal.event == fact.name]
         if reached:
-            results.append(self.feedback.reached(user, reached, at))
+            told = Conversion(at, fact.source, fact.event_properties)
+            results.append(self.feedback.reached(user, reached, told))
         for cohort in rules.cohorts.values():
             if cohort.trigger.event == fact.name:
                 results.append(self.triggers.triggered(cohort, user, fact, at))

@@ -27,6 +27,7 @@ CHANNELS = (Channel("push"), WHATSAPP)  # the ones that a sender exists for
 
 _NAME = re.compile(r"[a-z0-9_]+")
 _MOST_COMBOS = 10_000  # of one cohort: far above what traffic could ever tell apart
+_MOST_VALUE = Goal(event=EventName("any"), window=Duration(0)).value_max
 _USUAL = Trigger(event=EventName("any"))  # for its defaults
 
 
@@ -74,7 +75,7 @@ def _read_trigger(table: Table) -> Trigger:
 
 
 def _read_goal(table: Table, trigger: Trigger, space: ComboSpace) -> Goal:
-    table.only("event", "window")
+    table.only("event", "window", "value", "value_max")
     event = EventName(table.need("event", NAME))
     if event == trigger.event:
         raise table.mistake(
@@ -89,7 +90,14 @@ def _read_goal(table: Table, trigger: Trigger, space: ComboSpace) -> Goal:
             f'"{spell(window)}" is less than twice the longest delay ({spell(longest)}):'
             f' write "{spell(Duration(2 * longest))}" or more, or shorten combos.delay',
         )
-    return Goal(event=event, window=window)
+    if "value_max" in table and "value" not in table:
+        raise table.mistake("value_max", "has no meaning without value: name the event's property")
+    return Goal(
+        event=event,
+        window=window,
+        value=table.get("value", NAME, None),
+        value_max=table.get("value_max", number(0, 1e9, above=True), _MOST_VALUE),
+    )
 
 
 def _read_combos(table: Table) -> ComboSpace:

@@ -1,6 +1,7 @@
 """Opens and conversions: which experiment they find, and what they change (R1, R2, R6)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from tests.support.builders import (
@@ -23,6 +24,7 @@ from tests.support.fakes import an_answer
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.application.results import Result
+from experiment_engine.domain.cohorts.cohort import Goal
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.delivery.message import Answer, Verdict
 from experiment_engine.domain.identifiers import ExperimentId, UserId
@@ -490,3 +492,42 @@ def test_counts_by_the_hour_of_the_trigger(world: World) -> None:
     world.one(happened("purchase"))
 
     assert world.counts(NOW // HOUR) == world.counts() == {"combo": (1, 1, 1, 0, 1)}
+
+
+# What a conversion was worth, and who told of it
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (499, 499_000),
+        (0.1, 100),
+        (-3, 0),
+        (10**30, 1_000_000),
+        (float("nan"), 0),
+        ("499", None),
+        (True, None),
+        (None, None),
+    ],
+)
+def test_what_a_conversion_was_worth(told: object, kept: int | None) -> None:
+    """The goal's value is kept in thousandths, from nothing to its limit; no number, no value."""
+    goal = Goal(event=ONE_COMBO.goal.event, window=DAY, value="revenue", value_max=1_000)
+    with a_world(some_rules(replace(ONE_COMBO, goal=goal))) as world:
+        sent(world)
+        world.one(happened("purchase", properties={"revenue": told}))
+
+        made = world.experiment()
+        assert (made["value"], made["converted_by"]) == (kept, "amplitude")
+        assert [row["value"] for row in world.rows(tables.goal_reached)] == [kept]
+        values = [row["value"] for row in world.rows(tables.combo_count)]
+        assert values == [kept or 0] * 2
+
+
+def test_who_told_of_a_conversion(world: World) -> None:
+    """A conversion keeps the source that told of it first, also where it stopped a message."""
+    made = waiting(world)
+    world.one(converted(user=USER))
+    world.one(happened("purchase"))
+
+    assert world.experiment(made)["converted_by"] == "clevertap"

@@ -169,7 +169,9 @@ class HotStatements:
         )
 
     def _store_people(self, changes: Changes) -> None:
-        self._run(statements.ADD_GOAL, sorted(changes.goals))
+        self._run(
+            statements.ADD_GOAL, [(*key, worth) for key, worth in sorted(changes.goals.items())]
+        )
         self._run(
             statements.ADD_CHOICE,
             [(u, channel, ok, at, who.value) for u, channel, ok, at, who in changes.choices],

@@ -84,7 +84,7 @@ VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 
 ADD_GOAL = """
-INSERT INTO goal_reached (user_id, goal, at) VALUES (?, ?, ?)
+INSERT INTO goal_reached (user_id, goal, at, value) VALUES (?, ?, ?, ?)
 ON CONFLICT (user_id, goal, at) DO NOTHING
 """
 

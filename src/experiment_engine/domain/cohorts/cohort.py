@@ -26,6 +26,15 @@ class Goal:
 
     event: EventName
     window: Duration
+    value: str | None = None  # the property of the event that says what it was worth
+    value_max: float = 10_000.0  # more counts as this much: one mistake must not decide
+
+    def value_of(self, properties: Mapping[str, object]) -> int | None:
+        """Return what the event was worth, in thousandths, from 0 to `value_max`; or None."""
+        told = properties.get(self.value) if self.value is not None else None
+        if isinstance(told, bool) or not isinstance(told, int | float):
+            return None
+        return round(min(max(0, told), self.value_max) * 1_000)  # in this order NaN is 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
