@@ -164,6 +164,14 @@ class Administration(People, Protocol):
     def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""
 
+    def fold_counts(
+        self, mode: Mode, cohort: CohortName, *, span: int, before: int, limit: int
+    ) -> int:
+        """Move at most `limit` rows of counts older than hour `before` to their span's first hour.
+
+        Spans of `span` hours count from 1970. Returns how many rows were moved.
+        """
+
     def waiting_combos(self) -> list[tuple[CohortName, ComboKey, Mode]]:
         """Return which combos of which mode wait to be sent."""
 

@@ -18,6 +18,7 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
+from experiment_engine.adapters.storage.sums import FoldingStatements
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ _READER = (
 
 
 @dataclass(frozen=True)
-class SqliteTransaction(HotStatements, ColdStatements):
+class SqliteTransaction(HotStatements, ColdStatements, FoldingStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
 

@@ -1,0 +1,25 @@
+"""What learning and measurement are told by the database: plain values."""
+
+from typing import NamedTuple
+
+from experiment_engine.domain.identifiers import ComboKey
+
+
+class BucketCount(NamedTuple):
+    """Trials and successes of one combo in one context, triggered in one span of time."""
+
+    hour: int  # the first of the span, since 1970; 0 for all that is older than asked for
+    context: str  # the key of its levels; '' where contexts were not asked for
+    combo_key: ComboKey
+    postponed: bool
+    trials: int
+    successes: int
+
+
+class AgeCount(NamedTuple):
+    """Successes of one combo, told by one source, that came at one age."""
+
+    combo_key: ComboKey
+    source: str
+    age_bucket: int
+    conversions: int
