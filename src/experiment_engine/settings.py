@@ -32,7 +32,8 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _HIGHEST_PORT = 65_535
 _SQLITE = "sqlite:///"
 _SQLITE_EXAMPLE = f"{_SQLITE}data/experiment_engine.db"
-_POSTGRESQL = ("postgresql:", "postgres:", "postgresql+")
+_POSTGRESQL = ("postgresql://", "postgres://")
+_POSTGRESQL_EXAMPLE = "postgresql://user:password@host:5432/name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,33 @@ def _port(value: str) -> int:
 
 def _database_url(value: str) -> str:
     # What is wrong is not repeated: an address may hold a password.
-    if value.startswith(_POSTGRESQL):  # to lift with the storage on PostgreSQL
-        raise ValueError(
-            "this version runs on SQLite only, PostgreSQL comes with a later one:"
-            f" write {_SQLITE_EXAMPLE}"
-        )
+    if value.startswith(_POSTGRESQL):
+        return _postgresql_url(value)
     path = value.removeprefix(_SQLITE)
     if not value.startswith(_SQLITE) or not path.strip("/") or path.endswith("/"):
         raise ValueError(
-            f"not an address of a SQLite file: write {_SQLITE_EXAMPLE},"
-            " or four slashes and an absolute path"
+            f"not an address of a database: write {_SQLITE_EXAMPLE} (four slashes before an"
+            f" absolute path), or {_POSTGRESQL_EXAMPLE}"
         )
     if "?" in path or path == ":memory:" or not path.isprintable():
         raise ValueError(f"the database is a plain file, without options: write {_SQLITE_EXAMPLE}")
     return value
+
+
+def _postgresql_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        somewhere = bool(parts.hostname) or "host=" in parts.query  # a socket's folder
+        fits = somewhere and bool(parts.path.strip("/")) and not parts.fragment
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        fits = False
+    if not fits or not value.isprintable() or " " in value:
+        raise ValueError(
+            f"not an address of a PostgreSQL database: write {_POSTGRESQL_EXAMPLE}, with special"
+            " characters of the password as %XX"
+        )
+    return "postgresql://" + value.partition("://")[2]
 
 
 def _base_url(value: str) -> str:
@@ -224,6 +238,11 @@ class Settings(BaseModel):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Say whether the database is the embedded one, with one writing process."""
+        return self.database_url.startswith(_SQLITE)
 
     @property
     def database_path(self) -> Path:

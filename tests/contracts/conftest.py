@@ -6,24 +6,35 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.lives import RULES
-from tests.support.builders import World, a_world, empty_database
+from tests.support.builders import Storage, World, a_world, empty_database
+from tests.support.postgres import a_database
 
+from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 
-Storage = SqliteStorage  # a second database joins by a union here and a parameter below
 Open = Callable[[], Storage]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Return what opens the same database again, after closing it."""
-    assert request.param == "sqlite"
-    path = empty_database(tmp_path)
-    with ExitStack() as opened:
+    with ExitStack() as lasting:
+        opened = lasting.enter_context(ExitStack())
+        if request.param == "sqlite":
+            path = empty_database(tmp_path)
+
+            def storage() -> Storage:
+                return SqliteStorage(path)
+        else:
+            url = lasting.enter_context(a_database())
+            lasting.callback(opened.close)  # before the database goes
+
+            def storage() -> Storage:
+                return PostgresStorage(url)
 
         def again() -> Storage:
             opened.close()
-            return opened.enter_context(closing(SqliteStorage(path)))
+            return opened.enter_context(closing(storage()))
 
         yield again
 
@@ -34,8 +45,9 @@ def storage(reopen: Open) -> Storage:
     return reopen()
 
 
-@pytest.fixture(scope="session")
-def worlds() -> Iterator[tuple[World, World]]:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def worlds(request: pytest.FixtureRequest) -> Iterator[tuple[World, World]]:
     """Return two worlds with equal secrets, in which every rule has something to do."""
-    with a_world(RULES) as one, a_world(RULES) as other:
+    kind: str = request.param
+    with a_world(RULES, database=kind) as one, a_world(RULES, database=kind) as other:
         yield one, other

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from tests.contracts.lives import STEPS, Life, Step, TakeIn
 from tests.support.builders import World
 
-from experiment_engine.adapters.storage.tables import metadata
+from experiment_engine.adapters.storage.tables import batch, metadata, quarantine
 
 
 @settings(max_examples=120)
@@ -23,4 +23,7 @@ def test_one_batch_equals_one_by_one(worlds: tuple[World, World], steps: list[St
             assert in_batches.go(step) == one_by_one.go(step)
 
     for table in metadata.sorted_tables:
-        assert in_batches.world.fast_rows(table) == one_by_one.world.fast_rows(table)
+        if table is not batch:  # that one is about the transactions themselves
+            columns = ", ".join(c.name for c in table.columns if c is not quarantine.c.id)
+            rows = one_by_one.world.fast_rows(table, columns)
+            assert in_batches.world.fast_rows(table, columns) == rows

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
-from tests.contracts.conftest import Open, Storage
+from tests.contracts.conftest import Open
 from tests.support.builders import (
     CHECKOUT,
     NOW,
@@ -17,6 +17,7 @@ from tests.support.builders import (
     PUSH,
     USER,
     WHATSAPP,
+    Storage,
     a_cohort,
     an_experiment,
     rows_of,

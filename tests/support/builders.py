@@ -13,11 +13,13 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, select, text
 from tests.support.clock import MORNING, FakeClock
 from tests.support.fakes import CountingChance, an_answer
+from tests.support.postgres import a_database
 
 from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim
 from experiment_engine.application.learn import Learned, Learning, learn
@@ -228,6 +230,8 @@ def requested(
 
 # The loop
 
+Storage = SqliteStorage | PostgresStorage
+
 
 @cache
 def _migrated() -> bytes:
@@ -244,7 +248,7 @@ def empty_database(folder: Path, name: str = "engine.db") -> Path:
     return path
 
 
-def rows_of(storage: SqliteStorage, table: Table) -> list[dict[str, Any]]:
+def rows_of(storage: Storage, table: Table) -> list[dict[str, Any]]:
     """Return a table's rows in the order of their keys."""
     with storage.readers.connect() as connection:
         found = connection.execute(select(table).order_by(*table.primary_key.columns))
@@ -254,7 +258,7 @@ def rows_of(storage: SqliteStorage, table: Table) -> list[dict[str, Any]]:
 class World:
     """The use cases on a database, with a clock that is turned and chance that is counted."""
 
-    def __init__(self, storage: SqliteStorage, rules: Rules, mode: Mode = Mode.LIVE) -> None:
+    def __init__(self, storage: Storage, rules: Rules, mode: Mode = Mode.LIVE) -> None:
         """Take the first snapshots."""
         self.storage, self.rules, self.mode = storage, rules, mode
         self.clock, self.chance = FakeClock(), CountingChance()
@@ -344,7 +348,10 @@ class World:
         """Return a table's rows as plain values in the order of their keys."""
         order = ", ".join(column.name for column in table.primary_key.columns)
         query = f"SELECT {columns} FROM {table.name} ORDER BY {order}"
-        return self.storage._writer.execute(query).fetchall()
+        if isinstance(self.storage, SqliteStorage):
+            return self.storage._writer.execute(query).fetchall()
+        with self.storage.readers.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
 
     def experiments(self, user: str | None = None) -> list[dict[str, Any]]:
         """Return every experiment's row, or those of one user, oldest first."""
@@ -374,29 +381,38 @@ class World:
         return {group: counts for group, counts in sums.items() if any(counts)}
 
 
-_spare: list[SqliteStorage] = []  # opened, and used again: opening costs more than most tests
+# Opened, and used again: opening costs more than most tests.
+_spare: dict[str, list[Storage]] = {"sqlite": [], "postgresql": []}
 
 
-def _open() -> SqliteStorage:
-    folder = mkdtemp()
-    storage = SqliteStorage(empty_database(Path(folder)))
-    storage._writer.execute("PRAGMA synchronous = OFF")
-    atexit.register(rmtree, folder)
+def _open(database: str) -> Storage:
+    if database == "postgresql":
+        lasting = a_database()
+        storage: Storage = PostgresStorage(lasting.__enter__())
+        atexit.register(lasting.__exit__, None, None, None)
+    else:
+        folder = mkdtemp()
+        embedded = SqliteStorage(empty_database(Path(folder)))
+        embedded._writer.execute("PRAGMA synchronous = OFF")
+        atexit.register(rmtree, folder)
+        storage = embedded
     atexit.register(storage.close)  # goes first
     return storage
 
 
-def _empty(storage: SqliteStorage) -> None:
+def _empty(storage: Storage) -> None:
     with storage.transaction() as tx:
         for table in tables.metadata.sorted_tables:
             if table is not tables.meta:
-                tx.connection.execute(f"DELETE FROM {table.name}")
+                tx.core.execute(delete(table))
 
 
 @contextmanager
-def a_world(rules: Rules | None = None, mode: Mode = Mode.LIVE) -> Iterator[World]:
+def a_world(
+    rules: Rules | None = None, mode: Mode = Mode.LIVE, database: str = "sqlite"
+) -> Iterator[World]:
     """Open the loop on an empty database of its own; it need not outlive a power cut."""
-    storage = _spare.pop() if _spare else _open()
+    storage = _spare[database].pop() if _spare[database] else _open(database)
     _empty(storage)
     yield World(storage, rules or some_rules(), mode)
-    _spare.append(storage)  # not after an error: nobody knows what state it is in
+    _spare[database].append(storage)  # not after an error: nobody knows what state it is in

@@ -74,6 +74,17 @@ def test_everything_set() -> None:
     assert settings.api_token[0].matches(ALL_SECRETS["API_TOKEN"].encode())
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_postgresql(scheme: str) -> None:
+    """Both names of its addresses mean the same; a socket's folder may stand for a host."""
+    settings = read(DATABASE_URL=f"{scheme}://me:{SECRET}@db.example.org:5432/engine")
+
+    assert settings.database_url == f"postgresql://me:{SECRET}@db.example.org:5432/engine"
+    assert not settings.is_sqlite
+    assert read(DATABASE_URL=f"{scheme}:///engine?host=/run/postgresql").database_url
+    assert read().is_sqlite
+
+
 def test_settings_are_frozen_and_discreet() -> None:
     """Nobody changes a setting later, and none of the secrets shows when settings are printed."""
     settings = read(DATABASE_URL=f"sqlite:///{SECRET}.db", **ACCOUNT, **ALL_SECRETS)
@@ -155,9 +166,11 @@ MISTAKES: list[tuple[dict[str, str], tuple[str, ...]]] = [
     ({"PORT": "-1"}, ("PORT: ", "65535")),
     ({"PORT": "٣"}, ("PORT: ", "65535")),
     ({"PORT": "9" * 5000}, ("PORT: ",)),
-    ({"DATABASE_URL": f"postgresql://u:{SECRET}@h/x"}, ("DATABASE_URL: ", "SQLite only")),
-    ({"DATABASE_URL": f"postgres://u:{SECRET}@h/x"}, ("DATABASE_URL: ", "later")),
-    ({"DATABASE_URL": f"postgresql+psycopg://u:{SECRET}@h"}, ("DATABASE_URL: ", "later")),
+    ({"DATABASE_URL": f"postgresql://u:{SECRET}@h"}, ("DATABASE_URL: ", "host:5432/name")),
+    ({"DATABASE_URL": f"postgres://u:{SECRET}@/x"}, ("DATABASE_URL: ", "host:5432/name")),
+    ({"DATABASE_URL": f"postgresql://u:{SECRET}@h:p/x"}, ("DATABASE_URL: ", "host:5432/name")),
+    ({"DATABASE_URL": f"postgresql://u:{SECRET}#@h/x"}, ("DATABASE_URL: ", "%XX")),
+    ({"DATABASE_URL": f"postgresql+psycopg://u:{SECRET}@h"}, ("DATABASE_URL: ", "postgresql://")),
     ({"DATABASE_URL": f"mysql://u:{SECRET}@h/x"}, ("DATABASE_URL: ", "sqlite:///data/")),
     ({"DATABASE_URL": "data/engine.db"}, ("DATABASE_URL: ", "sqlite:///data/")),
     ({"DATABASE_URL": "sqlite://"}, ("DATABASE_URL: ", "sqlite:///data/")),

@@ -8,9 +8,13 @@ EngineError
 ├── NotUnderstood           an authenticated body that cannot be read: it goes to quarantine
 ├── Overloaded              the queue of the webhooks is full: try again
 ├── StorageUnavailable      the database cannot be written or read now: try again
+│   └── OutcomeUnknown      it went away while it was to say whether something was stored
 ├── StorageInUse            another process holds the database
 └── UnknownSchema           the database's schema is not the one this version knows
 """
+
+from collections.abc import Callable
+from typing import Any
 
 
 class EngineError(Exception):
@@ -51,6 +55,18 @@ class Overloaded(EngineError):
 
 class StorageUnavailable(EngineError):
     """The database cannot be reached, or has no room."""
+
+
+class OutcomeUnknown(StorageUnavailable):
+    """The database went away between a commit and its answer; `look` tells what came of it.
+
+    `look` returns the result of the work that turns out to be stored, None if it was not, and
+    raises StorageUnavailable while the database is away.
+    """
+
+    def __init__(self, message: str, look: Callable[[], Any]) -> None:
+        super().__init__(message)
+        self.look = look
 
 
 class StorageInUse(EngineError):

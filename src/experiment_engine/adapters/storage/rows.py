@@ -56,7 +56,7 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         made.expires_at,
         made.window_ends_at,
         made.state.value,
-        made.reason,
+        _plain(made.reason),
         made.placed_at,
         made.opened_at,
         made.converted_at,
@@ -87,7 +87,7 @@ def changed_experiment_row(changed: Experiment) -> Row:
         changed.due_at,
         changed.expires_at,
         changed.state.value,
-        changed.reason,
+        _plain(changed.reason),
         changed.placed_at,
         changed.opened_at,
         changed.converted_at,
@@ -100,6 +100,11 @@ def changed_experiment_row(changed: Experiment) -> Row:
         changed.id,
         changed.user_id,
     )
+
+
+def _plain(reason: str | None) -> str | None:
+    # A reason may be a member of an enumeration, which no driver need know.
+    return None if reason is None else str(reason)
 
 
 def _slot(experiment: Experiment) -> str:
@@ -117,7 +122,7 @@ def event_row(stored: StoredEvent) -> Row:
         stored.received_at,
         stored.raw,
         stored.status,
-        stored.reason,
+        _plain(stored.reason),
         stored.experiment_id,
     )
 
@@ -125,7 +130,7 @@ def event_row(stored: StoredEvent) -> Row:
 def quarantined_row(kept: Quarantined) -> Row:
     """Return the values of `ADD_QUARANTINED`."""
     digest = blake2b(kept.raw, digest_size=16).hexdigest()
-    return (kept.source.value, kept.received_at, kept.reason, digest, kept.raw)
+    return (kept.source.value, kept.received_at, str(kept.reason), digest, kept.raw)
 
 
 def eligible_set_row(eligibility: Eligibility) -> Row:
@@ -163,7 +168,7 @@ def ended_attempt_row(ended: EndedAttempt) -> Row:
     return (
         ended.ended_at,
         ended.verdict.value,
-        ended.reason,
+        _plain(ended.reason),
         ended.status,
         ended.answer,
         ended.experiment.id,

@@ -7,12 +7,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, create_engine, inspect
+from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.domain.errors import UnknownSchema
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+_MIGRATING = 0x6D696772  # the number of the lock
 
 
 def migrate(url: URL) -> tuple[str | None, str]:
@@ -22,9 +23,10 @@ def migrate(url: URL) -> tuple[str | None, str]:
         before = _revision(engine)
         config = _config()
         with engine.begin() as connection:
+            _wait_for_others(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        _make_secrets(engine)
+            _make_secrets(connection)
         return before, _head()
     finally:
         engine.dispose()
@@ -50,14 +52,17 @@ def prepare(url: URL) -> None:
         )
 
 
-def _make_secrets(engine: Engine) -> None:
-    with engine.begin() as connection:
-        known = set(connection.execute(tables.meta.select()).scalars())
-        for key in ("holdout_salt", "erasure_key"):
-            if key not in known:
-                connection.execute(
-                    tables.meta.insert().values(key=key, value=secrets.token_bytes(32))
-                )
+def _wait_for_others(connection: Connection) -> None:
+    """Let one process at a time migrate; SQLite's has the database to itself anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:ours)"), {"ours": _MIGRATING})
+
+
+def _make_secrets(connection: Connection) -> None:
+    known = set(connection.execute(tables.meta.select()).scalars())
+    for key in ("holdout_salt", "erasure_key"):
+        if key not in known:
+            connection.execute(tables.meta.insert().values(key=key, value=secrets.token_bytes(32)))
 
 
 def _revision(engine: Engine) -> str | None:

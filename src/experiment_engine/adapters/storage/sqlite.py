@@ -3,25 +3,28 @@
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, ClassVar, TypeVar
 
 import structlog
 from sqlalchemy import URL, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage import rows, sqlite_statements, tables
 from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
+from experiment_engine.adapters.storage.statements import HotSql
 from experiment_engine.adapters.storage.sums import FoldingStatements
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _CHECKPOINT_PAGES = 12_000  # 48 MiB of log before the writer folds it into the database
 
@@ -61,9 +64,27 @@ _READER = (
 class SqliteTransaction(HotStatements, ColdStatements, FoldingStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
+    connection: sqlite3.Connection
+    sql: ClassVar[HotSql] = sqlite_statements
+
+    def _ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement, values).fetchall()
+
+    def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
+        if values:
+            self.connection.executemany(statement, values)
+
+    def _keys(self, keys: Sequence[str]) -> object:
+        return rows.to_json(keys)
+
+    def _pairs(self, keys: Sequence[tuple[str, str]]) -> Sequence[object]:
+        return (rows.to_json(keys),)
+
 
 class SqliteStorage:
     """Opens transactions on the one writing connection, one after another."""
+
+    is_shared = False  # its process has it alone
 
     def __init__(self, path: Path) -> None:
         """Open the database, and make its schema if it is empty.
@@ -116,6 +137,11 @@ class SqliteStorage:
                 if isinstance(cause, sqlite3.DatabaseError) and _is_trouble(cause):
                     raise self._unavailable(cause) from error
                 raise
+
+    def run(self, work: Callable[[SqliteTransaction], T]) -> T:
+        """Do some work in a transaction of its own."""
+        with self.transaction() as tx:
+            return work(tx)
 
     def close(self) -> None:
         """Close every connection and let go of the lock."""

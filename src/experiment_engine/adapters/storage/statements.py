@@ -1,7 +1,10 @@
-"""The hot statements of SQLite, named and described in one place.
+"""The hot statements by name; each database has its own text for them.
 
-Lists of keys come in as one JSON array, so that a statement has one text for every batch size.
+They are read and written in batches: a list of keys is one value, and what writes rows is run
+once for all of them.
 """
+
+from typing import Protocol
 
 # Columns of an experiment that decisions read back, in the order of `Experiment`'s fields.
 EXPERIMENT_COLUMNS = (
@@ -9,141 +12,48 @@ EXPERIMENT_COLUMNS = (
     " decided_at, due_at, expires_at, window_ends_at, state, reason, placed_at, opened_at,"
     " converted_at, attempts, call_id, lease_until, levels, converted_by, value"
 )
+# What is fixed with the decision and read back only by people.
+DECIDED_COLUMNS = (
+    "slot, event_key, zone, propensity, distribution_id, snapshot_id, seed, language, title,"
+    " body, context"
+)
 
-# Which of these events are kept already, and what each led to.
-SEEN = """
-SELECT event.user_id, event.dedup_key, event.experiment_id
-  FROM json_each(?) AS wanted
-  JOIN event ON event.user_id = wanted.value ->> 0 AND event.dedup_key = wanted.value ->> 1
-"""
 
-OWNERS = "SELECT id, user_id FROM experiment WHERE id IN (SELECT value FROM json_each(?))"
+class HotSql(Protocol):
+    """A module with the text of every hot statement."""
 
-# A user's experiments that can matter: recent ones, and whatever still waits.
-USERS_EXPERIMENTS = f"""
-SELECT {EXPERIMENT_COLUMNS} FROM experiment
- WHERE user_id IN (SELECT value FROM json_each(?))
-   AND (decided_at >= ? OR state IN ('scheduled', 'claimed'))
- ORDER BY decided_at, id
-"""
+    SEEN: str  # which of these events are kept already, and what each led to
+    OWNERS: str
+    USERS_EXPERIMENTS: str  # those that can matter: recent ones, and whatever still waits
+    NAMED_EXPERIMENTS: str
+    USERS_GOALS: str
+    USERS_CHOICES: str
+    USERS_COUNTED: str
+    ANY_ERASED: str
+    ERASED: str
+    PAUSED: str
+    FAILING: str
 
-NAMED_EXPERIMENTS = f"""
-SELECT {EXPERIMENT_COLUMNS} FROM experiment WHERE id IN (SELECT value FROM json_each(?))
-"""
+    ADD_EVENT: str
+    ADD_QUARANTINED: str
+    CHANGE_EXPERIMENT: str
+    ADD_EXPERIMENT: str
+    ADD_ELIGIBLE_SET: str
+    ADD_DISTRIBUTION: str
+    ADD_GOAL: str
+    ADD_CHOICE: str
+    ADD_COUNTED: str
+    USE_UP_COUNTED: str
+    PARDON: str  # who was erased, and asks to hear again
+    ADD_COUNTS: str
+    ADD_EXPERIMENT_COUNT: str
+    ADD_OFFER_USE: str
+    PROBED: str
+    BEGIN_ATTEMPT: str
+    END_ATTEMPT: str
 
-USERS_GOALS = """
-SELECT user_id, goal, max(at) FROM goal_reached
- WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id, goal
-"""
-
-USERS_CHOICES = """
-SELECT user_id, channel, allowed, max(at) FROM choice
- WHERE user_id IN (SELECT value FROM json_each(?)) GROUP BY user_id, channel, allowed
-"""
-
-USERS_COUNTED = """
-SELECT user_id, cohort, dedup_key, at FROM counted
- WHERE user_id IN (SELECT value FROM json_each(?))
-"""
-
-ERASED = "SELECT user_hash FROM erased WHERE user_hash IN (SELECT value FROM json_each(?))"
-
-ADD_EVENT = """
-INSERT INTO event (user_id, dedup_key, source, name, happened_at, received_at, raw, status,
-                   reason, experiment_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-ADD_QUARANTINED = """
-INSERT INTO quarantine (source, received_at, reason, digest, raw) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (source, digest) DO NOTHING
-"""
-
-ADD_EXPERIMENT = f"""
-INSERT INTO experiment ({EXPERIMENT_COLUMNS}, slot, event_key, zone, propensity, distribution_id,
-                        snapshot_id, seed, language, title, body, context)
-VALUES ({", ".join("?" * 36)})
-"""
-
-CHANGE_EXPERIMENT = """
-UPDATE experiment
-   SET postponed = ?, due_at = ?, expires_at = ?, state = ?, reason = ?, placed_at = ?,
-       opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?,
-       converted_by = ?, value = ?, slot = ?
- WHERE id = ? AND user_id = ?
-"""
-
-ADD_ELIGIBLE_SET = """
-INSERT INTO eligible_set (id, postponed, eligible, refused) VALUES (?, ?, ?, ?)
-ON CONFLICT (id) DO NOTHING
-"""
-
-ADD_DISTRIBUTION = """
-INSERT INTO distribution (id, snapshot_id, cohort, context, eligible_id, shares)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-"""
-
-ADD_GOAL = """
-INSERT INTO goal_reached (user_id, goal, at, value) VALUES (?, ?, ?, ?)
-ON CONFLICT (user_id, goal, at) DO NOTHING
-"""
-
-ADD_CHOICE = """
-INSERT INTO choice (user_id, channel, allowed, at, source) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (user_id, channel, allowed, at) DO NOTHING
-"""
-
-ADD_COUNTED = """
-INSERT INTO counted (user_id, cohort, dedup_key, at) VALUES (?, ?, ?, ?)
-ON CONFLICT (user_id, cohort, dedup_key) DO NOTHING
-"""
-
-USE_UP_COUNTED = "DELETE FROM counted WHERE user_id = ? AND cohort = ? AND dedup_key = ?"
-
-ADD_COUNTS = """
-INSERT INTO combo_count (mode, cohort, hour, context, combo_key, counted_for, trials, successes,
-                         sent, opened, converted, value)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (mode, cohort, hour, context, combo_key, counted_for) DO UPDATE
-   SET trials = trials + excluded.trials, successes = successes + excluded.successes,
-       sent = sent + excluded.sent, opened = opened + excluded.opened,
-       converted = converted + excluded.converted, value = value + excluded.value
-"""
-
-ADD_EXPERIMENT_COUNT = """
-INSERT INTO experiment_count (mode, cohort, held_out, experiments) VALUES (?, ?, ?, ?)
-ON CONFLICT (mode, cohort, held_out) DO UPDATE SET experiments = experiments + excluded.experiments
-"""
-
-ADD_OFFER_USE = """
-INSERT INTO offer_use (mode, offer, day, used) VALUES (?, ?, ?, ?)
-ON CONFLICT (mode, offer, day) DO UPDATE SET used = max(0, used + excluded.used)
-"""
-
-BEGIN_ATTEMPT = """
-INSERT INTO attempt (experiment_id, user_id, number, call_id, started_at) VALUES (?, ?, ?, ?, ?)
-"""
-
-END_ATTEMPT = """
-UPDATE attempt SET ended_at = ?, verdict = ?, reason = ?, status = ?, answer = ?
- WHERE experiment_id = ? AND user_id = ? AND call_id = ?
-"""
-
-# Deliveries whose time has come, the longest waiting first; an index holds them in this order.
-# What a pause holds back is left out until it expires, so that it hides nobody else's.
-DUE = """
-SELECT id, user_id, zone, language, title, body, seed FROM experiment
- WHERE state = 'scheduled' AND channel = ? AND held_out = ? AND due_at <= ?
-   AND (expires_at < ? OR cohort NOT IN (SELECT value FROM json_each(?)))
- ORDER BY due_at LIMIT ?
-"""
-
-# The claims of calls that are still under way.
-RENEW = """
-UPDATE experiment SET lease_until = ?
- WHERE state = 'claimed' AND call_id IN (SELECT value FROM json_each(?))
-"""
-
-ABANDONED = """
-SELECT user_id, id FROM experiment WHERE state = 'claimed' AND (? IS NULL OR lease_until < ?)
-"""
+    # Deliveries whose time has come, the longest waiting first; an index holds them in this
+    # order. What a pause holds back is left out until it expires, so that it hides nobody else's.
+    DUE: str
+    RENEW: str  # the claims of calls that are still under way
+    ABANDONED: str
