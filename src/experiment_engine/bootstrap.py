@@ -11,8 +11,9 @@ from experiment_engine.adapters.clevertap.sender import (
     open_client,
 )
 from experiment_engine.adapters.dry_run.sender import DryRunSender
+from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
-from experiment_engine.adapters.storage.sqlite import SqliteStorage
+from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
 from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
@@ -47,7 +48,7 @@ class Engine:
 
     rules: Rules
     mode: Mode
-    storage: SqliteStorage
+    storage: SqliteStorage | PostgresStorage
     journal: Journal
     clock: Clock = field(default_factory=SystemClock)
     chance: Chance = field(default_factory=SystemChance)
@@ -67,21 +68,23 @@ class Engine:
 
     def open(self, *, paused: bool = False) -> None:
         """Put in order what an earlier life left behind; call once, before anything else."""
-        now = self.clock.now()
-        with self.storage.transaction() as tx:
-            if paused:
-                set_paused(None, self.rules, tx, now, paused=True)
-            cancelled = cancel_what_cannot_be_sent(self.rules, self.mode, tx)
+        if paused:
+            self.storage.run(
+                lambda tx: set_paused(None, self.rules, tx, self.clock.now(), paused=True)
+            )
+        cancelled = self.storage.run(
+            lambda tx: cancel_what_cannot_be_sent(self.rules, self.mode, tx)
+        )
         for reason, number in cancelled.items():
             self._tell("cancelled at start", reason=reason, messages=number)
-        self.recover(all_claims=True)
+        # Where the database is shared, others may hold claims: theirs end with their leases.
+        self.recover(all_claims=not self.storage.is_shared)
         self.learn()
 
     def take(self, facts: Sequence[Fact]) -> Taken:
         """Take in a batch of facts."""
         began = time.perf_counter()
-        with self.storage.transaction() as tx:
-            taken = take_in(facts, self._deciding, tx, self.clock.now())
+        taken = self.storage.run(lambda tx: take_in(facts, self._deciding, tx, self.clock.now()))
         self._counts_moved = self._counts_moved or taken.counts_moved
         self.metrics.batch_seconds.observe(time.perf_counter() - began)
         self.metrics.count_results(taken.results)
@@ -94,50 +97,54 @@ class Engine:
         self, free: Mapping[Channel, int], allowance: int, *, thorough: bool = True
     ) -> Claimed:
         """Claim what may go out now."""
-        now = self.clock.now()
-        with self.storage.transaction() as tx:
-            claimed = claim(free, allowance, self._delivering, tx, now, thorough=thorough)
+        claimed = self.storage.run(
+            lambda tx: claim(
+                free, allowance, self._delivering, tx, self.clock.now(), thorough=thorough
+            )
+        )
         self._tell_moves(claimed.experiments)
         return claimed
 
     def record(self, answers: Sequence[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
-        with self.storage.transaction() as tx:
-            moved = record(answers, self._delivering, tx, self.clock.now())
+        moved = self.storage.run(
+            lambda tx: record(answers, self._delivering, tx, self.clock.now())
+        )
         self._tell_moves(moved)
 
     def recover(self, under_way: Sequence[CallId] = (), *, all_claims: bool = False) -> None:
         """Settle what dead workers left behind, and keep hold of the calls under way."""
-        with self.storage.transaction() as tx:
-            moved = recover(under_way, tx, self.clock.now(), all_claims=all_claims)
+        moved = self.storage.run(
+            lambda tx: recover(under_way, tx, self.clock.now(), all_claims=all_claims)
+        )
         self._tell_moves(moved)
 
     def learn(self) -> None:
         """Refresh the policies' snapshots where the counters moved."""
-        if not self._counts_moved:
+        if not self._counts_moved and not self.storage.is_shared:
             return
         self._counts_moved = False
-        with self.storage.transaction() as tx:
-            learned = learn(self.policies, self._learning, tx, self.clock.now())
+        learned = self.storage.run(
+            lambda tx: learn(self.policies, self._learning, tx, self.clock.now())
+        )
         self.policies.update(learned.fresh)
         if learned.more_to_come:
             self._counts_moved = True
 
     def prune(self) -> bool:
         """Delete a little of what is past its retention; return whether there may be more."""
-        with self.storage.transaction() as tx:
-            return prune(self.rules, tx, self.clock.now())
+        return self.storage.run(lambda tx: prune(self.rules, tx, self.clock.now()))
 
     def pause(self, scope: str | None, *, paused: bool) -> None:
         """Pause or resume one cohort, or everything."""
-        with self.storage.transaction() as tx:
-            set_paused(scope, self.rules, tx, self.clock.now(), paused=paused)
+        self.storage.run(
+            lambda tx: set_paused(scope, self.rules, tx, self.clock.now(), paused=paused)
+        )
         self._tell("paused" if paused else "resumed", scope=scope or "everything")
 
     def erase(self, user_id: UserId) -> None:
         """Forget a user."""
-        with self.storage.transaction() as tx:
-            erase_user(user_id, tx, self.clock.now())
+        self.storage.run(lambda tx: erase_user(user_id, tx, self.clock.now()))
         self._tell("erased a user")
 
     def close(self) -> None:
@@ -169,11 +176,27 @@ def open_engine(
     return Engine(
         rules,
         mode,
-        SqliteStorage(settings.database_path),
+        _open_storage(settings),
         journal,
         clock or SystemClock(),
         chance or SystemChance(),
     )
+
+
+def _open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:
+    if settings.is_sqlite:
+        return SqliteStorage(settings.database_path)
+    return PostgresStorage(settings.database_url)
+
+
+def migrate(settings: Settings) -> tuple[str | None, str]:
+    """Bring the database to this version's schema; return the revision before and after.
+
+    Raises StorageInUse, StorageUnavailable or ConfigurationError.
+    """
+    if settings.is_sqlite:
+        return migrate_file(settings.database_path)
+    return migrate_database(settings.database_url)
 
 
 def open_sender(settings: Settings, rules: Rules) -> MessageSender:

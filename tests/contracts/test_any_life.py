@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
-from sqlalchemy import text
+from sqlalchemy import select
 from tests.contracts.lives import RULES, STEPS, USERS, Life, Other, Settle, Step, TakeIn
 from tests.support.builders import World
 
@@ -199,7 +199,7 @@ def check_forgotten(world: World, user: str) -> None:
     """Right after an erasure no column of any table holds the user's id."""
     with world.storage.readers.connect() as connection:
         for table in tables.metadata.sorted_tables:
-            for row in connection.execute(text(f"SELECT * FROM {table.name}")):
+            for row in connection.execute(select(table)):
                 assert user not in "\n".join(str(value) for value in row)
 
 

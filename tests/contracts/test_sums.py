@@ -6,8 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
-from tests.contracts.conftest import Storage
-from tests.support.builders import CHECKOUT, World, rows_of
+from tests.support.builders import CHECKOUT, Storage, World, rows_of
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.evidence import consistent

@@ -1,9 +1,9 @@
 """What the use cases need from outside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from experiment_engine.application.changes import Changes
 from experiment_engine.domain.bandit.reward import Counts
@@ -22,6 +22,8 @@ from experiment_engine.domain.identifiers import (
     UserId,
 )
 from experiment_engine.domain.moments import Instant
+
+T = TypeVar("T")
 
 EVERYTHING = "*"  # the scope of a pause that holds for every cohort
 
@@ -188,10 +190,19 @@ class Transaction(Intake, Outbox, Lessons, Administration, Protocol):
 class Storage(Protocol):
     """Opens transactions."""
 
+    is_shared: bool  # by several processes
+
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open a writing transaction; it is durable when the block is left without an error.
 
         Raises StorageUnavailable when the database cannot be written now.
+        """
+
+    def run(self, work: Callable[[Transaction], T]) -> T:
+        """Do some work in a transaction of its own, and anew if others were in its way.
+
+        Raises StorageUnavailable when the database cannot be written now, and OutcomeUnknown
+        when it went away while it was to say whether the work is stored.
         """
 
     def salt(self) -> bytes:

@@ -154,7 +154,7 @@ class PostgresStorage:
             refuse_what_is_not_durable(self._writers)
             prepare(where)
             self._erasure_key = self._meta("erasure_key")
-        except (DBAPIError, StorageUnavailable) as error:
+        except DBAPIError as error:
             self.close()
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StorageUnavailable(
@@ -262,6 +262,7 @@ class PostgresStorage:
         return bytes(value)
 
 
+_CANNOT_BE_USED = "DATABASE_URL: the database cannot be used now: {}"
 _IN_DOUBT = (
     "The database went away while the answer was stored; it may be there or not. Send it again."
 )
@@ -269,7 +270,10 @@ _IN_DOUBT = (
 
 def migrate_database(url: str) -> tuple[str | None, str]:
     """Bring a database to this version's schema; return the revision before and after."""
-    return migrate(address(url))
+    try:
+        return migrate(address(url))
+    except DBAPIError as error:
+        raise StorageUnavailable(_CANNOT_BE_USED.format(_first_line(_cause(error)))) from None
 
 
 def _give_up(core: Connection, connection: psycopg.Connection[Any]) -> bool:

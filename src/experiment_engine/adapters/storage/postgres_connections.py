@@ -1,6 +1,7 @@
 """How PostgreSQL is reached: pools, time limits, and what is asked of a server at the start."""
 
 import psycopg
+from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 
 from experiment_engine.domain.errors import ConfigurationError
@@ -69,7 +70,7 @@ def _open(url: URL, size: int, session: dict[str, str], **options: object) -> En
     @event.listens_for(engine, "connect")
     def _one_type_of_integers(connection: psycopg.Connection, _record: object) -> None:
         # psycopg chooses by the value, and every choice would be a statement to plan of its own.
-        connection.adapters.register_dumper(int, psycopg.types.numeric.Int8Dumper)
+        connection.adapters.register_dumper(int, Int8Dumper)
 
     return engine
 

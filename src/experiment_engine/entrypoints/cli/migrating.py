@@ -2,14 +2,14 @@
 
 import os
 
-from experiment_engine.adapters.storage.sqlite import migrate_file
+from experiment_engine import bootstrap
 from experiment_engine.settings import read_settings
 
 
 def migrate() -> None:
     """Bring the database's schema to the one this version needs; safe to repeat."""
     settings = read_settings(os.environ)
-    before, after = migrate_file(settings.database_path)
+    before, after = bootstrap.migrate(settings)
     if before == after:
         print(f"The schema is up to date ({after}).")  # noqa: T201 - the command's answer
     else:
