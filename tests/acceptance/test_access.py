@@ -61,7 +61,7 @@ def asked(engine: RunningEngine, method: str, path: str, headers: dict[str, str]
 
 def rows(engine: RunningEngine) -> dict[str, list[Any]]:
     """Return the content of every table."""
-    path: Path = engine.engine.storage._path
+    path: Path = engine.embedded._path
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return {

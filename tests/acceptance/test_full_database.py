@@ -13,13 +13,13 @@ BULK = {"filler": "x" * 200_000}
 
 def fill_up(engine: RunningEngine) -> None:
     """Leave the database no room: SQLite refuses the next page as it does on a full disk."""
-    writer = engine.engine.storage._writer
+    writer = engine.embedded._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def make_room(engine: RunningEngine) -> None:
-    engine.engine.storage._writer.execute("PRAGMA max_page_count = 1073741823")
+    engine.embedded._writer.execute("PRAGMA max_page_count = 1073741823")
 
 
 def test_a_webhook_is_refused_and_taken_later(start: Start) -> None:
@@ -62,13 +62,13 @@ def test_nothing_goes_out(start: Start, double: CleverTapDouble) -> None:
     """What cannot be written down as claimed is not sent."""
     engine = start(to=double, worker_runs=True)
     waiting = engine.scheduled(somebody())
-    writer = engine.engine.storage._writer
-    with engine.engine.storage._turn:
+    writer = engine.embedded._writer
+    with engine.embedded._turn:
         writer.execute("PRAGMA query_only = ON")
     engine.clock.advance("3min")
     assert engine.post("/webhook/amplitude", amplitude_event("u", "")).status_code == 503
     assert double.calls() == []
-    with engine.engine.storage._turn:
+    with engine.embedded._turn:
         writer.execute("PRAGMA query_only = OFF")
     engine._worker.stop()
     assert engine.state(waiting)[0] in ("scheduled", "sent")
@@ -79,7 +79,7 @@ def test_more_than_can_be_held(start: Start) -> None:
     engine = start()
     batch = [{"event_type": "page_viewed"}] * 2_000
     with ThreadPoolExecutor(5) as senders:
-        with engine.engine.storage._turn:  # the database is busy
+        with engine.embedded._turn:  # the database is busy
             waiting = [
                 senders.submit(engine.results, "/webhook/amplitude", batch) for _ in range(5)
             ]

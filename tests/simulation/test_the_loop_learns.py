@@ -94,7 +94,7 @@ def _hold_out_the_same(folder: Path) -> None:
 
 
 def _need_not_outlive_a_power_cut(engine: RunningEngine) -> None:
-    engine.engine.storage._writer.execute("PRAGMA synchronous = OFF")
+    engine.embedded._writer.execute("PRAGMA synchronous = OFF")
 
 
 @contextmanager

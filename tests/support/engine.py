@@ -50,6 +50,12 @@ class RunningEngine:
     _worker: Worker
     _hand: asyncio.Runner
 
+    @property
+    def embedded(self) -> SqliteStorage:
+        """Return the database, which is SQLite's."""
+        assert isinstance(self.engine.storage, SqliteStorage)
+        return self.engine.storage
+
     def post(self, path: str, body: Any = None, **headers: str) -> httpx2.Response:
         """Post JSON, or bytes as they are."""
         if isinstance(body, bytes):
