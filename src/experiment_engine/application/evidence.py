@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from experiment_engine.domain.identifiers import ComboKey
+from experiment_engine.domain.identifiers import ComboKey, SnapshotId, UserId
+from experiment_engine.domain.moments import Instant
 
 
 class BucketCount(NamedTuple):
@@ -23,3 +24,21 @@ class AgeCount(NamedTuple):
     source: str
     age_bucket: int
     conversions: int
+
+
+class Frozen(NamedTuple):
+    """Why a policy stays at a snapshot, and since when."""
+
+    since: Instant
+    snapshot_id: SnapshotId
+    reason: str  # for a person
+
+
+class Outcome(NamedTuple):
+    """What came of a user's first trigger in a cohort, when its window had closed."""
+
+    user_id: UserId
+    entered_at: Instant
+    held_out: bool
+    converted: bool
+    value: int  # in thousandths

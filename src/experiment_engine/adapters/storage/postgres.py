@@ -29,9 +29,9 @@ from experiment_engine.adapters.storage.postgres_connections import (
     open_writers,
     refuse_what_is_not_durable,
 )
+from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.adapters.storage.statements import HotSql
-from experiment_engine.adapters.storage.sums import FoldingStatements
 from experiment_engine.application.changes import Changes
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Due
@@ -68,7 +68,7 @@ class _Batch(Generic[T]):
 
 
 @dataclass(frozen=True)
-class PostgresTransaction(HotStatements, ColdStatements, FoldingStatements):
+class PostgresTransaction(HotStatements, ColdStatements, LearningStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
     connection: psycopg.Connection[Any]

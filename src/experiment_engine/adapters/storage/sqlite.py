@@ -17,9 +17,9 @@ from sqlalchemy.pool import StaticPool
 from experiment_engine.adapters.storage import rows, sqlite_statements, tables
 from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.hot import HotStatements
+from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.adapters.storage.statements import HotSql
-from experiment_engine.adapters.storage.sums import FoldingStatements
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ _READER = (
 
 
 @dataclass(frozen=True)
-class SqliteTransaction(HotStatements, ColdStatements, FoldingStatements):
+class SqliteTransaction(HotStatements, ColdStatements, LearningStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
     connection: sqlite3.Connection

@@ -1,0 +1,180 @@
+"""What learning and measurement write, and the leases under which they do: any database."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, tuple_, update
+
+from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage.sums import add_up, insert_or_leave
+from experiment_engine.application.evidence import Frozen, Outcome
+from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.identifiers import CohortName, EventName, SnapshotId, UserId
+from experiment_engine.domain.moments import Duration, Instant
+
+ALL_DAYS = -1
+
+_KEY = [column.name for column in tables.combo_count.primary_key.columns]
+_SUMS = [column.name for column in tables.combo_count.columns if column.name not in _KEY]
+
+
+@dataclass(frozen=True)
+class LearningStatements:
+    """Leases, frozen policies and the sums of measurement, in one transaction."""
+
+    core: Connection
+
+    def take_lease(self, name: str, holder: str, now: Instant, span: Duration) -> bool:
+        """Take or keep a lease until `now + span`; return whether it is the holder's.
+
+        A lease is no lock: who writes under one does so in the transaction that took it.
+        """
+        lease = tables.lease
+        free = (lease.c.until < now) | (lease.c.holder == holder)
+        taken = self.core.execute(
+            update(lease).where(lease.c.name == name, free).values(holder=holder, until=now + span)
+        )
+        if taken.rowcount:
+            return True
+        row = {"name": name, "holder": holder, "until": now + span}
+        return insert_or_leave(self.core, lease, [row]) == 1
+
+    def give_back_lease(self, name: str, holder: str) -> None:
+        """Let others take a lease at once."""
+        lease = tables.lease
+        self.core.execute(delete(lease).where(lease.c.name == name, lease.c.holder == holder))
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+        freeze = tables.freeze
+        found = self.core.execute(select(freeze).where(freeze.c.mode == mode.value))
+        return {
+            CohortName(row.cohort): Frozen(
+                Instant(row.since), SnapshotId(row.snapshot_id), row.reason
+            )
+            for row in found
+        }
+
+    def freeze(self, mode: Mode, cohort: CohortName, frozen: Frozen) -> None:
+        """Keep a cohort's policy at a snapshot; one that is frozen already stays as it is."""
+        row = {
+            "mode": mode.value,
+            "cohort": cohort,
+            "since": frozen.since,
+            "snapshot_id": frozen.snapshot_id,
+            "reason": frozen.reason,
+        }
+        insert_or_leave(self.core, tables.freeze, [row])
+
+    def unfreeze(self, mode: Mode, cohort: CohortName) -> bool:
+        """Let a cohort's policy learn again; return whether it was frozen."""
+        freeze = tables.freeze
+        gone = self.core.execute(
+            delete(freeze).where(freeze.c.mode == mode.value, freeze.c.cohort == cohort)
+        )
+        return gone.rowcount > 0
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+        progress = tables.progress.c
+        found = self.core.execute(select(progress.position).where(progress.name == name)).scalar()
+        return found or ""
+
+    def set_progress(self, name: str, position: str) -> None:
+        """Remember how far a piece of work has come."""
+        progress = tables.progress
+        self.core.execute(delete(progress).where(progress.c.name == name))
+        self.core.execute(progress.insert().values(name=name, position=position))
+
+    def entered(
+        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
+    ) -> frozenset[UserId]:
+        """Return the users among these whose outcome in the cohort is known already."""
+        known = tables.user_outcome.c
+        found = self.core.execute(
+            select(known.user_id).where(
+                known.mode == mode.value, known.cohort == cohort, known.user_id.in_(user_ids)
+            )
+        )
+        return frozenset(UserId(user_id) for (user_id,) in found)
+
+    def reached(
+        self, goal: EventName, user_ids: Collection[UserId]
+    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
+        """Return when each of these users reached the goal, and what it was worth."""
+        kept = tables.goal_reached.c
+        found = self.core.execute(
+            select(kept.user_id, kept.at, kept.value)
+            .where(kept.goal == goal, kept.user_id.in_(user_ids))
+            .order_by(kept.user_id, kept.at)
+        )
+        moments: dict[UserId, list[tuple[Instant, int]]] = {}
+        for user_id, at, value in found:
+            moments.setdefault(UserId(user_id), []).append((Instant(at), int(value or 0)))
+        return moments
+
+    def add_outcomes(self, mode: Mode, cohort: CohortName, outcomes: Sequence[Outcome]) -> None:
+        """Keep what came of users' first triggers."""
+        insert_or_leave(
+            self.core,
+            tables.user_outcome,
+            [{"mode": mode.value, "cohort": cohort, **outcome._asdict()} for outcome in outcomes],
+        )
+
+    def add_measured(
+        self, mode: Mode, cohort: CohortName, sums: Mapping[tuple[int, str], float]
+    ) -> None:
+        """Add to the sums of measurement, by day and name, and to those of all days."""
+        every: dict[tuple[int, str], float] = dict(sums)
+        for (_, name), value in sums.items():
+            every[ALL_DAYS, name] = every.get((ALL_DAYS, name), 0.0) + value
+        add_up(
+            self.core,
+            tables.measurement_sum,
+            [
+                {"mode": mode.value, "cohort": cohort, "day": day, "name": name, "value": value}
+                for (day, name), value in every.items()
+            ],
+        )
+
+    def fold_counts(
+        self, mode: Mode, cohort: CohortName, *, span: int, before: int, limit: int
+    ) -> int:
+        """Move at most `limit` rows older than hour `before` to the first hour of their span.
+
+        Spans of `span` hours count from 1970. Returns how many rows were moved.
+        """
+        count = tables.combo_count.c
+        mine = (count.mode == mode.value, count.cohort == cohort)
+        name = f"fold:{span}:{mode.value}:{cohort}"
+        done = int(self.progress(name) or 0)
+        hour = self.core.execute(
+            select(func.min(count.hour)).where(
+                *mine, count.hour >= done, count.hour < before, count.hour % span != 0
+            )
+        ).scalar()
+        if hour is None:
+            return 0
+        moved = self._take_rows((*mine, count.hour == hour), limit)
+        add_up(self.core, tables.combo_count, _gathered(moved, hour - hour % span))
+        self.set_progress(name, str(hour))
+        return len(moved)
+
+    def _take_rows(self, mine: Sequence[Any], limit: int) -> list[dict[str, Any]]:
+        table = tables.combo_count
+        key = tuple_(*table.primary_key.columns)
+        some = select(*table.primary_key.columns).where(*mine).limit(limit)
+        taken = self.core.execute(delete(table).where(key.in_(some)).returning(*table.columns))
+        return [dict(row) for row in taken.mappings()]
+
+
+def _gathered(rows: Sequence[Mapping[str, Any]], hour: int) -> list[Mapping[str, object]]:
+    sums: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in rows:
+        moved = {**row, "hour": hour}
+        key = tuple(moved[name] for name in _KEY)
+        known = sums.setdefault(key, {**moved, **dict.fromkeys(_SUMS, 0)})
+        for name in _SUMS:
+            known[name] += row[name]
+    return list(sums.values())
