@@ -19,7 +19,14 @@ from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
 from experiment_engine.application.deliver import Claimed, Delivering, claim
-from experiment_engine.application.learn import Learning, learn
+from experiment_engine.application.learn import (
+    LEARNING_LEASE,
+    Learning,
+    Material,
+    fit,
+    gather,
+    restored,
+)
 from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
     cancel_what_cannot_be_sent,
@@ -27,7 +34,7 @@ from experiment_engine.application.manage import (
     prune,
     set_paused,
 )
-from experiment_engine.application.ports import Chance, Clock, MessageSender
+from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover
 from experiment_engine.application.take_in import Deciding, Taken, take_in
@@ -58,6 +65,7 @@ class Engine:
     def __post_init__(self) -> None:
         """Put the values together that the use cases share."""
         self.guardrails = Guardrails(self.rules, self.mode)
+        self._holder = self.chance.call_id()  # of leases
         self._counts_moved = True  # since the newest snapshots; set and read without a lock
         self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
         self._delivering = Delivering(self.guardrails, self.chance)
@@ -120,16 +128,41 @@ class Engine:
         self._tell_moves(moved)
 
     def learn(self) -> None:
-        """Refresh the policies' snapshots where the counters moved."""
+        """Refresh the policies' snapshots where the counters moved.
+
+        Nothing is held while a model is fitted: taking in and delivering go on. Of several
+        processes one makes the snapshots, and the others go on with them.
+        """
         if not self._counts_moved and not self.storage.is_shared:
             return
         self._counts_moved = False
-        learned = self.storage.run(
-            lambda tx: learn(self.policies, self._learning, tx, self.clock.now())
-        )
-        self.policies.update(learned.fresh)
-        if learned.more_to_come:
+        now = self.clock.now()
+        with self.storage.evidence() as evidence:
+            self._restore(evidence)
+            gathered = gather(self.policies, self._learning, evidence, now)
+        for material in gathered.materials:
+            self._learn_from(material, now)
+        if gathered.more_to_come:
             self._counts_moved = True
+
+    def _learn_from(self, material: Material, now: Instant) -> None:
+        name = material.cohort.name
+        lease = (f"learn:{name}", self._holder, now, LEARNING_LEASE)
+        if not self.storage.run(lambda tx: tx.take_lease(*lease)) and name in self.policies:
+            return  # another process is at it
+        learned = fit(material, self._learning)
+        self.storage.run(lambda tx: tx.add_snapshot(self.mode, material.cohort, learned.snapshot))
+        self.policies[name] = learned
+
+    def _restore(self, evidence: Evidence) -> None:
+        """Go on with the newest snapshots where this process has none, or an older one."""
+        for name, cohort in self.rules.cohorts.items():
+            current, newest = self.policies.get(name), evidence.newest_snapshot(self.mode, name)
+            if newest is None or (current is not None and current.snapshot.id == newest):
+                continue
+            stored = evidence.snapshot(newest, cohort)
+            if stored is not None:
+                self.policies[name] = restored(stored, cohort)
 
     def prune(self) -> bool:
         """Delete a little of what is past its retention; return whether there may be more."""

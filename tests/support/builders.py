@@ -22,7 +22,7 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim
-from experiment_engine.application.learn import Learned, Learning, learn
+from experiment_engine.application.learn import Gathered, Learning, fit, gather, restored
 from experiment_engine.application.manage import cancel_what_cannot_be_sent, set_paused
 from experiment_engine.application.results import Result
 from experiment_engine.application.settle import record, recover
@@ -323,12 +323,21 @@ class World:
         with self.storage.transaction() as tx:
             return recover(under_way, tx, self.now, all_claims=all_claims)
 
-    def learn(self) -> Learned:
-        """Take snapshots where the counters moved enough."""
-        with self.storage.transaction() as tx:
-            learned = learn(self.policies, self._learning, tx, self.now)
-        self.policies.update(learned.fresh)
-        return learned
+    def learn(self) -> Gathered:
+        """Take snapshots where the counters moved enough; return what they were made of."""
+        with self.storage.evidence() as evidence:
+            for name, cohort in self.rules.cohorts.items():
+                newest = evidence.newest_snapshot(self.mode, name)
+                if newest is not None and name not in self.policies:
+                    stored = evidence.snapshot(newest, cohort)
+                    self.policies.update({name: restored(stored, cohort)} if stored else {})
+            gathered = gather(self.policies, self._learning, evidence, self.now)
+        for material in gathered.materials:
+            learned = fit(material, self._learning)
+            with self.storage.transaction() as tx:
+                tx.add_snapshot(self.mode, material.cohort, learned.snapshot)
+            self.policies[material.cohort.name] = learned
+        return gathered
 
     def pause(self, scope: str | None = None, *, paused: bool = True) -> None:
         """Pause or resume."""

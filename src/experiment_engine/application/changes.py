@@ -5,7 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from experiment_engine.domain.bandit.decision import Distribution
-from experiment_engine.domain.bandit.reward import NOTHING, Counts, Group, contribution, group_of
+from experiment_engine.domain.bandit.reward import (
+    NOTHING,
+    Counts,
+    Group,
+    Told,
+    contribution,
+    group_of,
+    told_of,
+)
 from experiment_engine.domain.cohorts.counting import Counted
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
 from experiment_engine.domain.delivery.message import Verdict
@@ -24,6 +32,8 @@ from experiment_engine.domain.moments import Instant, hour_of
 
 # mode, cohort, hour of the trigger, key of the context's levels, combo, group
 CounterKey = tuple[Mode, CohortName, int, str, ComboKey, Group]
+# mode, cohort, hour of the trigger, combo, group, source, bucket of the age
+ToldKey = tuple[Mode, CohortName, int, ComboKey, Group, str, int]
 
 
 @dataclass(slots=True)
@@ -83,6 +93,7 @@ class Changes:
     counted: list[tuple[UserId, CohortName, Counted]] = field(default_factory=list)
     used_up: list[tuple[UserId, CohortName, str]] = field(default_factory=list)  # by event key
     counts: dict[CounterKey, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    conversions: Counter[ToldKey] = field(default_factory=Counter)
     experiments: Counter[tuple[Mode, CohortName, bool]] = field(default_factory=Counter)
     offers_used: Counter[tuple[Mode, str, int]] = field(default_factory=Counter)  # by day
     probed: dict[Channel, Instant] = field(default_factory=dict)  # until when no other probe
@@ -95,15 +106,28 @@ class Changes:
         self.distributions[distribution.id] = (experiment.cohort, distribution)
         self.experiments[experiment.mode, experiment.cohort, experiment.held_out] += 1
         self._count(experiment, group_of(experiment), contribution(experiment))
+        self._tell(experiment, group_of(experiment), told_of(experiment), 1)
 
     def change(self, experiment: Experiment, edit: Callable[[Experiment], None]) -> None:
         """Edit an experiment and let the counters follow."""
-        before, group_before = contribution(experiment), group_of(experiment)
+        group, before, told = (
+            group_of(experiment),
+            contribution(experiment),
+            told_of(experiment),
+        )
         edit(experiment)
-        self._count(experiment, group_before, NOTHING - before)
+        self._count(experiment, group, NOTHING - before)
+        self._tell(experiment, group, told, -1)
         self._count(experiment, group_of(experiment), contribution(experiment))
+        self._tell(experiment, group_of(experiment), told_of(experiment), 1)
         if experiment.id not in self.decided:
             self.changed[experiment.id] = experiment
+
+    def _tell(self, experiment: Experiment, group: Group, told: Told | None, sign: int) -> None:
+        if told is not None:
+            hour = hour_of(experiment.triggered_at)
+            key = (experiment.mode, experiment.cohort, hour, experiment.combo_key, group, *told)
+            self.conversions[key] += sign
 
     def _count(self, experiment: Experiment, group: Group, counts: Counts) -> None:
         if counts != NOTHING:

@@ -1,7 +1,10 @@
 """What learning and measurement are told by the database: plain values."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from experiment_engine.domain.bandit.context import ContextLevels
+from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.identifiers import ComboKey, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
 
@@ -24,6 +27,16 @@ class AgeCount(NamedTuple):
     source: str
     age_bucket: int
     conversions: int
+
+
+class StoredSnapshot(NamedTuple):
+    """A snapshot as it is kept: its model as arrays, from which the policy makes it again."""
+
+    id: SnapshotId
+    taken_at: Instant
+    statistics: Statistics
+    levels: ContextLevels
+    arrays: Mapping[str, Any]
 
 
 class Frozen(NamedTuple):

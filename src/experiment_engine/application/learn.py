@@ -1,22 +1,34 @@
-"""Step 6 of the walk: rebuild policy snapshots from the counters, off the webhook's path."""
+"""Step 6 of the walk: rebuild policy snapshots from the counters, off the webhook's path.
 
-from collections.abc import Mapping
+Reading, fitting and keeping are apart, because fitting takes long: `gather` reads one consistent
+view, `fit` works outside of every transaction, and only keeping its result is a small one.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from experiment_engine.application.ports import Chance, Lessons
+from experiment_engine.application.evidence import BucketCount, StoredSnapshot
+from experiment_engine.application.ports import Chance, Evidence
+from experiment_engine.domain.bandit.cells import Cells
+from experiment_engine.domain.bandit.context import ContextLevels
+from experiment_engine.domain.bandit.delay_curve import DelayCurve, weighed_trials
 from experiment_engine.domain.bandit.policies import build_policy
-from experiment_engine.domain.bandit.reward import Counts
 from experiment_engine.domain.bandit.snapshot import PolicyInForce, Snapshot
 from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey
-from experiment_engine.domain.moments import MINUTE, Instant
+from experiment_engine.domain.moments import HOUR, MINUTE, SECOND, Duration, Instant, hour_of
 
 NOTICEABLE = 0.01  # a change this large, against what is known, is learned from at once
 AT_LATEST = MINUTE  # a smaller one by then
+LEARNING_LEASE = Duration(30 * SECOND)  # far above the time a fit takes
+CONTEXTS_LOOKED_AT = 5_000  # the newest experiments, for the levels of their contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,58 +40,115 @@ class Learning:
     chance: Chance
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """The policies on fresh statistics, and whether others moved too little to follow yet."""
+class Material(NamedTuple):
+    """What a cohort's next snapshot is made of, read at one moment."""
 
-    fresh: Mapping[CohortName, PolicyInForce]
+    cohort: Cohort
+    statistics: Statistics
+    buckets: Sequence[BucketCount]
+    curve: DelayCurve
+    levels: ContextLevels
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The cohorts whose counters moved enough, and whether others moved too little to follow."""
+
+    materials: Sequence[Material]
     more_to_come: bool
 
 
-def learn(
+def gather(
     in_force: Mapping[CohortName, PolicyInForce],
     learning: Learning,
-    lessons: Lessons,
+    evidence: Evidence,
     now: Instant,
-) -> Learned:
-    """Put every cohort whose statistics moved enough on fresh ones."""
-    fresh: dict[CohortName, PolicyInForce] = {}
+) -> Gathered:
+    """Read what the next snapshots are made of, for every cohort that is worth one."""
+    materials: list[Material] = []
     more_to_come = False
     for name, cohort in learning.cohorts.items():
         current = in_force.get(name)
-        statistics = _statistics(cohort, lessons.counts(learning.mode, name))
-        if current is None:
-            fresh[name] = _first(cohort, statistics, learning, lessons, now)
-        elif _worth_a_snapshot(current.snapshot, statistics, now):
-            fresh[name] = _next(cohort, statistics, learning, lessons, now)
+        statistics = _statistics(cohort, evidence.totals(learning.mode, name))
+        if current is None or _worth_a_snapshot(current.snapshot, statistics, now):
+            levels = current.snapshot.levels if current else ContextLevels()
+            materials.append(_material(cohort, statistics, levels, learning, evidence, now))
         elif not _same(current.snapshot.statistics, statistics):
             more_to_come = True
-    return Learned(fresh, more_to_come)
+    return Gathered(materials, more_to_come)
 
 
-def _first(
+def fit(material: Material, learning: Learning) -> PolicyInForce:
+    """Return the cohort's policy on a new snapshot; takes long where there is much to learn."""
+    policy = build_policy(material.cohort)
+    model = policy.fit(cells_of(material), _seed(material))
+    snapshot = Snapshot(
+        learning.chance.snapshot_id(), material.at, material.statistics, model, material.levels
+    )
+    return PolicyInForce(material.cohort, snapshot, policy.uses_context)
+
+
+def restored(stored: StoredSnapshot, cohort: Cohort) -> PolicyInForce:
+    """Return the policy on a snapshot that this or another process kept."""
+    policy = build_policy(cohort)
+    snapshot = Snapshot(
+        stored.id, stored.taken_at, stored.statistics, policy.load(stored.arrays), stored.levels
+    )
+    return PolicyInForce(cohort, snapshot, policy.uses_context)
+
+
+def cells_of(material: Material) -> Cells:
+    """Return the counts by context and combo, each trial weighed by its time to convert."""
+    places = material.cohort.space.by_key
+    buckets = [row for row in material.buckets if row.combo_key in places]
+    hours = np.array([row.hour for row in buckets], dtype=np.float64)
+    ages = material.at - (hours + 0.5) * HOUR
+    moments, which = np.unique(ages, return_inverse=True)
+    share = material.curve.arrived(moments)[which] if len(moments) else ages
+    successes = np.array([row.successes for row in buckets], dtype=np.float64)
+    trials = np.array([row.trials for row in buckets], dtype=np.float64)
+    sizes = material.levels.sizes
+    contexts = [material.levels.parse(row.context) for row in buckets]
+    return Cells(
+        np.array(contexts, np.int64).reshape(len(buckets), len(sizes)),
+        np.array([places[row.combo_key].index for row in buckets], np.int64),
+        np.array([row.postponed for row in buckets], np.bool_),
+        weighed_trials(trials, successes, share),
+        successes,
+        sizes,
+    )
+
+
+def _material(
     cohort: Cohort,
     statistics: Statistics,
+    levels: ContextLevels,
     learning: Learning,
-    lessons: Lessons,
+    evidence: Evidence,
     now: Instant,
-) -> PolicyInForce:
-    stored = lessons.latest_snapshot(learning.mode, cohort)
-    if stored is None or not _same(stored.statistics, statistics):
-        return _next(cohort, statistics, learning, lessons, now)
-    return PolicyInForce(cohort, build_policy(cohort), stored)
+) -> Material:
+    mode, name = learning.mode, cohort.name
+    by_context = build_policy(cohort).uses_context
+    recent_from = hour_of(Instant(now - cohort.goal.window))
+    told = evidence.ages(mode, name, (0, recent_from))
+    conversions: dict[int, int] = {}
+    for row in told:
+        conversions[row.age_bucket] = conversions.get(row.age_bucket, 0) + row.conversions
+    contexts = evidence.recent_contexts(name, CONTEXTS_LOOKED_AT)
+    return Material(
+        cohort,
+        statistics,
+        evidence.buckets(mode, name, recent_from, by_context=by_context, by_day=False),
+        DelayCurve(cohort.goal.window, conversions),
+        levels.refreshed([msgspec.json.decode(context) for context in contexts]),
+        now,
+    )
 
 
-def _next(
-    cohort: Cohort,
-    statistics: Statistics,
-    learning: Learning,
-    lessons: Lessons,
-    now: Instant,
-) -> PolicyInForce:
-    snapshot = Snapshot(learning.chance.snapshot_id(), now, statistics)
-    lessons.add_snapshot(learning.mode, cohort, snapshot)
-    return PolicyInForce(cohort, build_policy(cohort), snapshot)
+def _seed(material: Material) -> int:
+    described = f"{material.cohort.name}|{material.at}"
+    return int.from_bytes(blake2b(described.encode(), digest_size=8).digest())
 
 
 def _worth_a_snapshot(current: Snapshot, fresh: Statistics, now: Instant) -> bool:
@@ -103,10 +172,9 @@ def _same(one: Statistics, other: Statistics) -> bool:
     )
 
 
-def _statistics(cohort: Cohort, counts: Mapping[ComboKey, Counts]) -> Statistics:
+def _statistics(cohort: Cohort, totals: Mapping[ComboKey, tuple[int, int]]) -> Statistics:
     statistics = Statistics.none(len(cohort.space))
     for key, combo in cohort.space.by_key.items():
-        if key in counts:
-            statistics.trials[combo.index] = counts[key].trials
-            statistics.successes[combo.index] = counts[key].successes
+        if key in totals:
+            statistics.trials[combo.index], statistics.successes[combo.index] = totals[key]
     return statistics

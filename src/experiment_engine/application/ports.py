@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from experiment_engine.application.changes import Changes
-from experiment_engine.domain.bandit.reward import Counts
+from experiment_engine.application.evidence import AgeCount, BucketCount, StoredSnapshot
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -21,7 +21,7 @@ from experiment_engine.domain.identifiers import (
     SnapshotId,
     UserId,
 )
-from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.moments import Duration, Instant
 
 T = TypeVar("T")
 
@@ -141,17 +141,50 @@ class Outbox(People, Protocol):
         """Remember a channel's refusals; with a next probe it is not eligible but for that."""
 
 
+class Evidence(Protocol):
+    """What learning reads: one consistent view, on connections that cannot write."""
+
+    def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:
+        """Return the all-time trials and successes of each combo, postponed ones too."""
+
+    def buckets(
+        self,
+        mode: Mode,
+        cohort: CohortName,
+        recent_from: int,
+        *,
+        by_context: bool,
+        by_day: bool,
+    ) -> Sequence[BucketCount]:
+        """Return trials and successes by hour of the trigger, from hour `recent_from` on.
+
+        What is older comes in one bucket (hour 0), or `by_day` in one a day (its first hour).
+        """
+
+    def ages(self, mode: Mode, cohort: CohortName, hours: tuple[int, int]) -> Sequence[AgeCount]:
+        """Return successes of messaged users by combo, source and age, for triggers in a span.
+
+        The span of hours is half open.
+        """
+
+    def recent_contexts(self, cohort: CohortName, among: int) -> Sequence[str]:
+        """Return the contexts (JSON) of the cohort's experiments among the newest ones of all."""
+
+    def newest_snapshot(self, mode: Mode, cohort: CohortName) -> SnapshotId | None:
+        """Return the id of the newest snapshot of the cohort."""
+
+    def snapshot(self, snapshot_id: SnapshotId, cohort: Cohort) -> StoredSnapshot | None:
+        """Return a snapshot with its model, if it is of the same combos and policy."""
+
+
 class Lessons(Protocol):
-    """What learning reads and writes: one small transaction."""
+    """What learning writes: small transactions."""
 
-    def counts(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, Counts]:
-        """Return the all-time sums of each combo, without postponed and held-out ones."""
-
-    def latest_snapshot(self, mode: Mode, cohort: Cohort) -> Snapshot | None:
-        """Return the snapshot in force, if it was taken over the same combos and policy."""
+    def take_lease(self, name: str, holder: str, now: Instant, span: Duration) -> bool:
+        """Take or keep a lease until `now + span`; return whether it is the holder's."""
 
     def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
-        """Keep a snapshot."""
+        """Keep a snapshot with its model; models of much older ones are let go of."""
 
 
 class Administration(People, Protocol):
@@ -204,6 +237,9 @@ class Storage(Protocol):
         Raises StorageUnavailable when the database cannot be written now, and OutcomeUnknown
         when it went away while it was to say whether the work is stored.
         """
+
+    def evidence(self) -> AbstractContextManager[Evidence]:
+        """Open one consistent view for learning, which waits for no writer and stops none."""
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout; made once, with the database."""

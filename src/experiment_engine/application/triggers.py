@@ -8,7 +8,7 @@ import msgspec
 from experiment_engine.application.changes import Changes
 from experiment_engine.application.ports import Chance, Switches
 from experiment_engine.application.results import Result, ignored, scheduled
-from experiment_engine.domain.bandit.decision import SPREAD, Distribution, stream
+from experiment_engine.domain.bandit.decision import SPREAD, stream
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
@@ -157,7 +157,10 @@ class TriggerTaker:
     ) -> Experiment:
         rules = self.guardrails.rules
         seed = self.chance.seed()
-        distribution = self.policies[cohort.name].distribution(eligibility)
+        policy = self.policies[cohort.name]
+        features = _features(start.event_properties)
+        context, levels = policy.levels_of(features)
+        distribution = policy.distribution(eligibility, context)
         place, propensity = distribution.draw(seed)
         combo = cohort.space[place]
         due_at = self.guardrails.send_time(
@@ -182,24 +185,26 @@ class TriggerTaker:
             due_at=due_at,
             expires_at=Instant(due_at + rules.expires_after),
             window_ends_at=Instant(start.at + cohort.goal.window),
+            levels=levels,
         )
-        decided = self._fixed(cohort, combo, start, situation, distribution, seed, propensity)
+        message = self._message(cohort, combo, situation)
+        decided = Decided(
+            event_key=start.event_key,
+            zone=situation.zone,
+            propensity=propensity,
+            distribution_id=distribution.id,
+            snapshot_id=distribution.snapshot_id,
+            seed=seed,
+            context=msgspec.json.encode(features).decode(),
+            **message,
+        )
         if combo.channel in self.switches.probing and not experiment.held_out:
             self.changes.probed[combo.channel] = Instant(self.now + FAILING_FOR)
         user.experiments.append(experiment)
         self.changes.decide(experiment, decided, distribution)
         return experiment
 
-    def _fixed(
-        self,
-        cohort: Cohort,
-        combo: Combo,
-        start: _Start,
-        situation: Situation,
-        distribution: Distribution,
-        seed: int,
-        propensity: float,
-    ) -> Decided:
+    def _message(self, cohort: Cohort, combo: Combo, situation: Situation) -> dict[str, str]:
         catalogue = self.guardrails.rules.catalogue
         text = catalogue.find(
             cohort.name, combo.channel, combo.angle, combo.offer, situation.chain
@@ -207,24 +212,13 @@ class TriggerTaker:
         if text is None:  # the guardrails let no combo through without its text
             raise AssertionError(f"{combo.key} is eligible and has no text")
         title, body = catalogue.render(text, situation.values)
-        return Decided(
-            event_key=start.event_key,
-            zone=situation.zone,
-            propensity=propensity,
-            distribution_id=distribution.id,
-            snapshot_id=distribution.snapshot_id,
-            seed=seed,
-            language=text.language,
-            title=title,
-            body=body,
-            context=_context(start.event_properties),
-        )
+        return {"language": text.language, "title": title, "body": body}
 
 
-def _context(event_properties: Properties) -> str:
+def _features(event_properties: Properties) -> dict[str, str]:
     features = {}
     for feature, name in CONTEXT.items():
         value = clean(event_properties.get(name))
         if value is not None:
             features[feature] = value[:_CONTEXT_LENGTH]
-    return msgspec.json.encode(features).decode()
+    return features

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from itertools import product
 
 import msgspec
@@ -23,13 +25,20 @@ Timing = tuple[Reason | None, ...]  # for every delay and channel, in the order 
 _MEMO_LIMIT = 20_000  # situations remembered: far above what one configuration can produce
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Eligibility:
     """Which combos may be drawn, and why the others may not."""
 
     eligible: tuple[int, ...]  # places in the cohort's space
     refused: Mapping[Reason, tuple[int, ...]]
     postponed: bool = False  # the delay is not drawn: it goes out after the quiet hours
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what tells this from every other set: the digest of its content."""
+        refused = sorted((str(reason), places) for reason, places in self.refused.items())
+        described = f"{self.postponed}|{self.eligible}|{refused}"
+        return blake2b(described.encode(), digest_size=16).hexdigest()
 
     @property
     def why_none(self) -> Reason:

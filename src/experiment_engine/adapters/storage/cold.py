@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
-import numpy as np
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -18,17 +16,13 @@ from sqlalchemy import (
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.application.ports import Retained
-from experiment_engine.domain.bandit.reward import Counts, Group
-from experiment_engine.domain.bandit.snapshot import Snapshot
-from experiment_engine.domain.bandit.statistics import Statistics
-from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.bandit.reward import Counts
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.identifiers import (
     Channel,
     CohortName,
     ComboKey,
     ExperimentId,
-    SnapshotId,
     UserId,
 )
 from experiment_engine.domain.moments import Instant
@@ -68,68 +62,6 @@ class ColdStatements:
             select(use.offer, use.used).where(use.mode == mode.value, use.day == day)
         )
         return dict(tuple(row) for row in found)
-
-    def counts(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, Counts]:
-        """Return the all-time sums of each combo, without postponed and held-out ones."""
-        count = tables.combo_count.c
-        found = self.core.execute(
-            select(count.combo_key, *_COUNTS).where(
-                count.mode == mode.value,
-                count.cohort == cohort,
-                count.hour == tables.ALL_HOURS,
-                count.counted_for == Group.COMBO.value,
-            )
-        )
-        return {ComboKey(row[0]): Counts(*row[1:]) for row in found}
-
-    def latest_snapshot(self, mode: Mode, cohort: Cohort) -> Snapshot | None:
-        """Return the snapshot in force, if it was taken over the same combos and policy."""
-        kept = tables.snapshot.c
-        row = self.core.execute(
-            select(kept.id, kept.taken_at, kept.statistics, kept.combos)
-            .where(kept.mode == mode.value, kept.cohort == cohort.name)
-            .order_by(kept.taken_at.desc(), kept.id.desc())
-            .limit(1)
-        ).first()
-        if row is None or row.combos != rows.combos_digest(cohort):
-            return None
-        statistics = Statistics.none(len(cohort.space))
-        for place, (trials, successes) in msgspec.json.decode(row.statistics).items():
-            statistics.trials[int(place)] = trials
-            statistics.successes[int(place)] = successes
-        return Snapshot(SnapshotId(row.id), Instant(row.taken_at), statistics)
-
-    def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
-        """Keep a snapshot, and once the combos whose places it counts by."""
-        digest = rows.combos_digest(cohort)
-        space = tables.combo_space
-        if (
-            self.core.execute(select(space.c.digest).where(space.c.digest == digest)).first()
-            is None
-        ):
-            keys = rows.to_json([combo.key for combo in cohort.space.combos])
-            self.core.execute(space.insert().values(digest=digest, keys=keys))
-        statistics = snapshot.statistics
-        known = np.flatnonzero(statistics.trials + statistics.successes)
-        self.core.execute(
-            tables.snapshot.insert().values(
-                id=snapshot.id,
-                cohort=cohort.name,
-                mode=mode.value,
-                policy=cohort.policy.name,
-                taken_at=snapshot.taken_at,
-                combos=digest,
-                statistics=rows.to_json(
-                    {
-                        str(place): [
-                            float(statistics.trials[place]),
-                            float(statistics.successes[place]),
-                        ]
-                        for place in known.tolist()
-                    }
-                ),
-            )
-        )
 
     def set_paused(self, scope: str, *, paused: bool, at: Instant) -> None:
         """Pause or resume one cohort, or EVERYTHING."""

@@ -4,17 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, Select, case, desc, func, literal, select
 
-from experiment_engine.adapters.storage import tables
-from experiment_engine.application.evidence import AgeCount, BucketCount
+from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.application.evidence import AgeCount, BucketCount, StoredSnapshot
+from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.identifiers import CohortName, ComboKey
+from experiment_engine.domain.identifiers import CohortName, ComboKey, SnapshotId
+from experiment_engine.domain.moments import Instant
 
 _HOURS_A_DAY = 24
 _count = tables.combo_count.c
 _told = tables.conversion_count.c
+_kept = tables.snapshot.c
 
 
 class EvidenceReader:
@@ -99,6 +104,37 @@ class EvidenceReader:
         )
         query = select(newest.c.context).where(newest.c.cohort == cohort)
         return [context for (context,) in self._rows(query)]
+
+    def newest_snapshot(self, mode: Mode, cohort: CohortName) -> SnapshotId | None:
+        """Return the id of the newest snapshot of the cohort."""
+        query = (
+            select(_kept.id)
+            .where(_kept.mode == mode.value, _kept.cohort == cohort)
+            .order_by(_kept.taken_at.desc(), _kept.id.desc())
+            .limit(1)
+        )
+        found = self._rows(query)
+        return SnapshotId(found[0].id) if found else None
+
+    def snapshot(self, snapshot_id: SnapshotId, cohort: Cohort) -> StoredSnapshot | None:
+        """Return a snapshot with its model, if it is of the same combos and policy."""
+        query = select(
+            _kept.id, _kept.taken_at, _kept.statistics, _kept.model, _kept.details
+        ).where(
+            _kept.id == snapshot_id,
+            _kept.combos == rows.combos_digest(cohort),
+            _kept.model.is_not(None),
+        )
+        for row in self._rows(query):
+            details = msgspec.json.decode(row.details)
+            return StoredSnapshot(
+                SnapshotId(row.id),
+                Instant(row.taken_at),
+                rows.statistics_from_json(row.statistics, len(cohort.space)),
+                ContextLevels(tuple(tuple(names) for names in details["levels"])),
+                rows.arrays_from_bytes(row.model),
+            )
+        return None
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return self._connection.execute(query).all()

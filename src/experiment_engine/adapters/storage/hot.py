@@ -162,18 +162,12 @@ class HotStatements(ABC):
         self._store_counts(changes)
 
     def _store_distributions(self, changes: Changes) -> None:
-        sets = {
-            id(made.eligibility): rows.eligible_set_row(made.eligibility)
-            for _, made in changes.distributions.values()
-        }
-        self._run(self.sql.ADD_ELIGIBLE_SET, sorted(set(sets.values())))
+        made = [one for _, one in sorted(changes.distributions.items(), key=itemgetter(0))]
+        sets = {one.eligibility.digest: one.eligibility for _, one in made}
         self._run(
-            self.sql.ADD_DISTRIBUTION,
-            [
-                rows.distribution_row(cohort, made, "", sets[id(made.eligibility)][0])
-                for _, (cohort, made) in sorted(changes.distributions.items(), key=itemgetter(0))
-            ],
+            self.sql.ADD_ELIGIBLE_SET, [rows.eligible_set_row(sets[key]) for key in sorted(sets)]
         )
+        self._run(self.sql.ADD_DISTRIBUTION, [rows.distribution_row(*one) for one in made])
 
     def _store_changed(self, changed: Iterable[Experiment]) -> None:
         self._run(
@@ -201,6 +195,16 @@ class HotStatements(ABC):
 
     def _store_counts(self, changes: Changes) -> None:
         self._run(self.sql.ADD_COUNTS, _count_rows(changes))
+        self._run(
+            self.sql.ADD_CONVERSIONS,
+            [
+                (mode.value, cohort, hour, combo, group.value, source, bucket, number)
+                for (mode, cohort, hour, combo, group, source, bucket), number in sorted(
+                    changes.conversions.items()
+                )
+                if number
+            ],
+        )
         self._run(
             self.sql.ADD_EXPERIMENT_COUNT,
             sorted(

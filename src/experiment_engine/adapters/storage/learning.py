@@ -6,14 +6,17 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, tuple_, update
 
-from experiment_engine.adapters.storage import tables
+from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.sums import add_up, insert_or_leave
 from experiment_engine.application.evidence import Frozen, Outcome
+from experiment_engine.domain.bandit.snapshot import Snapshot
+from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, EventName, SnapshotId, UserId
-from experiment_engine.domain.moments import Duration, Instant
+from experiment_engine.domain.moments import HOUR, Duration, Instant
 
 ALL_DAYS = -1
+MODELS_KEPT = Duration(2 * HOUR)  # so that a policy can go back to a good one
 
 _KEY = [column.name for column in tables.combo_count.primary_key.columns]
 _SUMS = [column.name for column in tables.combo_count.columns if column.name not in _KEY]
@@ -44,6 +47,40 @@ class LearningStatements:
         """Let others take a lease at once."""
         lease = tables.lease
         self.core.execute(delete(lease).where(lease.c.name == name, lease.c.holder == holder))
+
+    def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
+        """Keep a snapshot with its model; models of much older ones are let go of.
+
+        What was decided on them can still be explained and drawn again: that needs only their
+        distributions.
+        """
+        digest = rows.combos_digest(cohort)
+        keys = rows.to_json([combo.key for combo in cohort.space.combos])
+        insert_or_leave(self.core, tables.combo_space, [{"digest": digest, "keys": keys}])
+        kept = tables.snapshot
+        self.core.execute(
+            update(kept)
+            .where(
+                kept.c.mode == mode.value,
+                kept.c.cohort == cohort.name,
+                kept.c.taken_at < snapshot.taken_at - MODELS_KEPT,
+                kept.c.model.is_not(None),
+            )
+            .values(model=None)
+        )
+        self.core.execute(
+            kept.insert().values(
+                id=snapshot.id,
+                cohort=cohort.name,
+                mode=mode.value,
+                policy=cohort.policy.name,
+                taken_at=snapshot.taken_at,
+                combos=digest,
+                statistics=rows.statistics_to_json(snapshot.statistics),
+                model=rows.arrays_to_bytes(snapshot.model.arrays()),
+                details=rows.to_json({"levels": snapshot.levels.names}),
+            )
+        )
 
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""

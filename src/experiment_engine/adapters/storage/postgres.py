@@ -6,7 +6,7 @@ read about a user cannot change before the commit.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
@@ -22,14 +22,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from experiment_engine.adapters.storage import postgres_statements as statements
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.cold import ColdStatements
+from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.hot import HotStatements
+from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.postgres_connections import (
     address,
     open_readers,
     open_writers,
     refuse_what_is_not_durable,
 )
-from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.adapters.storage.statements import HotSql
 from experiment_engine.application.changes import Changes
@@ -167,6 +168,10 @@ class PostgresStorage:
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
         return self._meta("holdout_salt")
+
+    def evidence(self) -> AbstractContextManager[EvidenceReader]:
+        """Open one consistent view for learning, which waits for no writer and stops none."""
+        return consistent(self.readers)
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:

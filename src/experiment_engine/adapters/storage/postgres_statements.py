@@ -152,6 +152,12 @@ ADD_COUNTS = _add_up(
     "trials, successes, sent, opened, converted, value",
 )
 
+ADD_CONVERSIONS = _add_up(
+    tables.conversion_count,
+    "mode, cohort, hour, combo_key, counted_for, source, age_bucket",
+    "conversions",
+)
+
 ADD_EXPERIMENT_COUNT = _add_up(tables.experiment_count, "mode, cohort, held_out", "experiments")
 
 ADD_OFFER_USE = _insert(

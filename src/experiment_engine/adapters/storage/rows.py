@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from io import BytesIO
 
 import msgspec
+import numpy as np
 
 from experiment_engine.adapters.storage.tables import WAITING_SLOT
 from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
 from experiment_engine.domain.bandit.decision import Distribution
+from experiment_engine.domain.bandit.policy import Arrays
+from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import (
     WAITING,
@@ -134,17 +138,13 @@ def quarantined_row(kept: Quarantined) -> Row:
 
 
 def eligible_set_row(eligibility: Eligibility) -> Row:
-    """Return the values of `ADD_ELIGIBLE_SET`; its id is the digest of its content."""
+    """Return the values of `ADD_ELIGIBLE_SET`."""
+    refused = {str(why): places for why, places in eligibility.refused.items()}
     eligible = to_json(eligibility.eligible)
-    refused = to_json({str(why): places for why, places in eligibility.refused.items()})
-    described = f"{eligibility.postponed}|{eligible}|{refused}"
-    digest = blake2b(described.encode(), digest_size=16).hexdigest()
-    return (digest, eligibility.postponed, eligible, refused)
+    return (eligibility.digest, eligibility.postponed, eligible, to_json(refused))
 
 
-def distribution_row(
-    cohort: CohortName, made: Distribution, context: str, eligible_id: object
-) -> Row:
+def distribution_row(cohort: CohortName, made: Distribution) -> Row:
     """Return the values of `ADD_DISTRIBUTION`; what most combos share is written once."""
     shares: dict[float, list[int] | None] = {}
     for place, share in zip(made.eligibility.eligible, made.propensities, strict=True):
@@ -152,7 +152,8 @@ def distribution_row(
         if group is not None:
             group.append(place)
     shares[max(shares, key=lambda share: len(shares[share] or ()))] = None  # all the others
-    return (made.id, made.snapshot_id, cohort, context, eligible_id, to_json(list(shares.items())))
+    groups = to_json(list(shares.items()))
+    return (made.id, made.snapshot_id, cohort, made.context, made.eligibility.digest, groups)
 
 
 def propensities_from(shares: str, eligible: str) -> dict[int, float]:
@@ -194,6 +195,40 @@ def first_id_at(at: Instant) -> str:
 
 
 def combos_digest(cohort: Cohort) -> str:
-    """Return what tells two combo spaces apart: the keys in their order, and the policy."""
-    described = "\n".join([cohort.policy.name, *(combo.key for combo in cohort.space.combos)])
-    return blake2b(described.encode(), digest_size=16).hexdigest()
+    """Return what tells two models' ground apart: combos in their order, policy and prior."""
+    described = [*(combo.key for combo in cohort.space.combos), repr(cohort.policy)]
+    described.append(repr(cohort.prior))
+    return blake2b("\n".join(described).encode(), digest_size=16).hexdigest()
+
+
+def statistics_to_json(statistics: Statistics) -> str:
+    """Write place -> [trials, successes] of the combos that have any."""
+    known = np.flatnonzero(statistics.trials + statistics.successes)
+    return to_json(
+        {
+            str(place): [float(statistics.trials[place]), float(statistics.successes[place])]
+            for place in known.tolist()
+        }
+    )
+
+
+def statistics_from_json(text: str, size: int) -> Statistics:
+    """Read what `statistics_to_json` wrote."""
+    statistics = Statistics.none(size)
+    for place, (trials, successes) in msgspec.json.decode(text).items():
+        statistics.trials[int(place)] = trials
+        statistics.successes[int(place)] = successes
+    return statistics
+
+
+def arrays_to_bytes(arrays: Arrays) -> bytes:
+    """Write a model's arrays, to the last bit."""
+    written = BytesIO()
+    np.savez_compressed(written, allow_pickle=False, **arrays)
+    return written.getvalue()
+
+
+def arrays_from_bytes(written: bytes) -> Arrays:
+    """Read what `arrays_to_bytes` wrote; nothing in it is ever run."""
+    with np.load(BytesIO(written), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -4,7 +4,7 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
@@ -16,6 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 from experiment_engine.adapters.storage import rows, sqlite_statements, tables
 from experiment_engine.adapters.storage.cold import ColdStatements
+from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
@@ -118,6 +119,10 @@ class SqliteStorage:
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
         return self._meta("holdout_salt")
+
+    def evidence(self) -> AbstractContextManager[EvidenceReader]:
+        """Open one consistent view for learning, which waits for no writer and stops none."""
+        return consistent(self.readers)
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:

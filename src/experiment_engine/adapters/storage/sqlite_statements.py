@@ -109,6 +109,14 @@ ON CONFLICT (mode, cohort, hour, context, combo_key, counted_for) DO UPDATE
        converted = converted + excluded.converted, value = value + excluded.value
 """
 
+ADD_CONVERSIONS = """
+INSERT INTO conversion_count (mode, cohort, hour, combo_key, counted_for, source, age_bucket,
+                              conversions)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (mode, cohort, hour, combo_key, counted_for, source, age_bucket) DO UPDATE
+   SET conversions = conversions + excluded.conversions
+"""
+
 ADD_EXPERIMENT_COUNT = """
 INSERT INTO experiment_count (mode, cohort, held_out, experiments) VALUES (?, ?, ?, ?)
 ON CONFLICT (mode, cohort, held_out) DO UPDATE SET experiments = experiments + excluded.experiments

@@ -46,6 +46,7 @@ class HotSql(Protocol):
     USE_UP_COUNTED: str
     PARDON: str  # who was erased, and asks to hear again
     ADD_COUNTS: str
+    ADD_CONVERSIONS: str
     ADD_EXPERIMENT_COUNT: str
     ADD_OFFER_USE: str
     PROBED: str

@@ -29,6 +29,7 @@ class Distribution:
     eligibility: Eligibility
     propensities: tuple[float, ...]  # in the order of `eligibility.eligible`
     bounds: tuple[float, ...]  # running sums
+    context: str = ""  # the key of the levels that the probabilities are for
 
     @classmethod
     def of(
@@ -37,10 +38,12 @@ class Distribution:
         snapshot_id: SnapshotId,
         eligibility: Eligibility,
         propensities: Sequence[float],
+        *,
+        context: str = "",
     ) -> "Distribution":
         """Keep the propensities with their running sums."""
-        shares = tuple(float(share) for share in propensities)
-        return cls(id, snapshot_id, eligibility, shares, tuple(accumulate(shares)))
+        shares = tuple(propensities)
+        return cls(id, snapshot_id, eligibility, shares, tuple(accumulate(shares)), context)
 
     def draw(self, seed: int) -> tuple[int, float]:
         """Return the place of the drawn combo in the cohort's space, and its propensity."""

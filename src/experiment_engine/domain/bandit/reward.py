@@ -8,7 +8,9 @@ any order of events, and can be rebuilt from the experiments alone.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from experiment_engine.domain.bandit.delay_curve import age_bucket
 from experiment_engine.domain.delivery.experiment import WAITING, Experiment, State
+from experiment_engine.domain.moments import Duration
 
 
 class Group(StrEnum):
@@ -51,6 +53,8 @@ class Counts:
         )
 
 
+Told = tuple[str, int]  # who told of a success, and the bucket of its age
+
 NOTHING = Counts()
 _WAITING = Counts(trials=1)
 _SENT = Counts(trials=1, sent=1)
@@ -84,3 +88,11 @@ def contribution(experiment: Experiment) -> Counts:
     if experiment.state is State.CANCELLED and experiment.reason == "converted" and converted:
         return Counts(trials=1, successes=1, value=value)
     return NOTHING
+
+
+def told_of(experiment: Experiment) -> Told | None:
+    """Return who told of the experiment's success and how old its trigger was, if it is one."""
+    if experiment.converted_at is None or not contribution(experiment).successes:
+        return None
+    age = Duration(experiment.converted_at - experiment.triggered_at)
+    return experiment.converted_by or "", age_bucket(age)

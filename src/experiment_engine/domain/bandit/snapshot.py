@@ -1,10 +1,12 @@
 """What a policy knew at one moment, and the distributions that follow from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from experiment_engine.domain.bandit.context import Context, ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
-from experiment_engine.domain.bandit.policy import Policy
+from experiment_engine.domain.bandit.policy import Model
 from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.guardrails import Eligibility
@@ -14,11 +16,13 @@ from experiment_engine.domain.moments import Instant
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The statistics that decisions rest on until the next one; kept with the decisions."""
+    """What decisions rest on until the next one; kept with the decisions."""
 
     id: SnapshotId
     taken_at: Instant
-    statistics: Statistics
+    statistics: Statistics  # the plain sums of that moment, by combo
+    model: Model
+    levels: ContextLevels = field(default_factory=ContextLevels)
 
 
 @dataclass
@@ -26,29 +30,43 @@ class PolicyInForce:
     """A cohort's policy on its newest snapshot; each situation's distribution is made once."""
 
     cohort: Cohort
-    policy: Policy
     snapshot: Snapshot
-    _made: dict[int, tuple[Eligibility, Distribution]] = field(default_factory=dict)
+    uses_context: bool
+    _made: dict[tuple[int, Context], tuple[Eligibility, Distribution]] = field(
+        default_factory=dict
+    )
 
-    def distribution(self, eligibility: Eligibility) -> Distribution:
+    def levels_of(self, features: Mapping[str, str]) -> tuple[Context, str]:
+        """Return the bucketed context, and the key under which it counts."""
+        levels = self.snapshot.levels
+        context = levels.bucket(features)
+        return context, levels.key(context)
+
+    def distribution(self, eligibility: Eligibility, context: Context) -> Distribution:
         """Return the probabilities over the eligible combos, which must not be empty."""
         # Known by identity, which is cheap: the guardrails hand out one object per situation.
         # It is kept beside its distribution, so its identity cannot be used again.
-        made = self._made.get(id(eligibility))
+        given = context if self.uses_context else ()
+        made = self._made.get((id(eligibility), given))
         if made is not None:
             return made[1]
-        shares = self.policy.propensities(self.snapshot.statistics, eligibility.eligible)
+        shares = self.snapshot.model.propensities(
+            given, eligibility.eligible, postponed=eligibility.postponed
+        )
+        key = self.snapshot.levels.key(given) if given else ""
         distribution = Distribution.of(
-            _distribution_id(self.snapshot.id, eligibility),
+            _distribution_id(self.snapshot.id, eligibility, key),
             self.snapshot.id,
             eligibility,
-            [float(share) for share in shares],
+            shares.tolist(),
+            context=key,
         )
-        self._made[id(eligibility)] = (eligibility, distribution)
+        self._made[id(eligibility), given] = (eligibility, distribution)
         return distribution
 
 
-def _distribution_id(snapshot_id: SnapshotId, eligibility: Eligibility) -> DistributionId:
-    refused = sorted((str(reason), places) for reason, places in eligibility.refused.items())
-    described = f"{snapshot_id}|{eligibility.eligible}|{refused}|{eligibility.postponed}"
+def _distribution_id(
+    snapshot_id: SnapshotId, eligibility: Eligibility, context: str
+) -> DistributionId:
+    described = f"{snapshot_id}|{eligibility.digest}|{context}"
     return DistributionId(blake2b(described.encode(), digest_size=16).hexdigest())

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,8 @@ class Statistics:
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.trials + other.trials, self.successes + other.successes)
+
+
+def sums_by(places: Integers, values: Floats, number: int) -> Floats:
+    """Return the sum of the values at each of `number` places; shape (number,)."""
+    return np.bincount(places, values, minlength=number).astype(np.float64, copy=False)

@@ -1,0 +1,78 @@
+"""What a policy is fitted to: weighed counts of arms in contexts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiment_engine.domain.bandit.statistics import Floats, Integers, Statistics, sums_by
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Sparse counts: n rows of a context, an arm and what came of it.
+
+    Counts may be fractions: a trial counts as much as it has had time to convert.
+    """
+
+    contexts: Integers  # (n, G) level of each feature
+    arms: Integers  # (n,) places in the space
+    postponed: NDArray[np.bool_]  # (n,) sent after the quiet hours, whatever the arm's delay
+    trials: Floats  # (n,)
+    successes: Floats  # (n,)
+    sizes: tuple[int, ...] = ()  # levels of each of the G features
+
+    @classmethod
+    def none(cls, sizes: tuple[int, ...] = ()) -> "Cells":
+        """Return no counts at all."""
+        nothing = np.zeros(0)
+        return cls(
+            np.zeros((0, len(sizes)), np.int64),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.bool_),
+            nothing,
+            nothing,
+            sizes,
+        )
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> "Cells":
+        """Return sums per arm as cells without a context."""
+        number = len(statistics.trials)
+        return cls(
+            np.zeros((number, 0), np.int64),
+            np.arange(number),
+            np.zeros(number, np.bool_),
+            statistics.trials,
+            statistics.successes,
+        )
+
+    def by_arm(self, number: int) -> Statistics:
+        """Return the sums of each of `number` arms, without what was postponed."""
+        kept = ~self.postponed
+        arms = self.arms[kept]
+        return Statistics(
+            sums_by(arms, self.trials[kept], number),
+            sums_by(arms, self.successes[kept], number),
+        )
+
+    def merged(self) -> "Cells":
+        """Return one row for each context and arm, in the order of their keys.
+
+        The result depends on what is counted alone, not on the order or number of the rows, to
+        the last bit: rows are put in order before fractions are added.
+        """
+        keys = np.column_stack([self.contexts, self.arms, self.postponed])
+        order = np.lexsort([self.successes, self.trials, *keys.T[::-1]])
+        unique, place = np.unique(keys[order], axis=0, return_inverse=True)
+        place = place.reshape(-1)
+        trials = sums_by(place, self.trials[order], len(unique))
+        successes = sums_by(place, self.successes[order], len(unique))
+        return Cells(
+            np.ascontiguousarray(unique[:, :-2]),
+            unique[:, -2].copy(),
+            unique[:, -1].astype(np.bool_),
+            trials,
+            successes,
+            self.sizes,
+        )
