@@ -45,6 +45,7 @@ from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
+from experiment_engine.domain.moments import Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.settings import Settings
 

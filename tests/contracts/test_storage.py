@@ -30,12 +30,16 @@ from experiment_engine.application.changes import (
     Quarantined,
     StoredEvent,
 )
+from experiment_engine.application.evidence import StoredSnapshot
 from experiment_engine.application.manage import erase_user
 from experiment_engine.application.ports import EVERYTHING, Retained
+from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
+from experiment_engine.domain.bandit.epsilon_greedy import GreedyModel
 from experiment_engine.domain.bandit.reward import Counts, Group
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.bandit.statistics import Statistics
+from experiment_engine.domain.cohorts.cohort import Cohort, Prior
 from experiment_engine.domain.cohorts.counting import Counted
 from experiment_engine.domain.cohorts.user import Choice, User
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
@@ -188,7 +192,7 @@ def test_a_rolled_back_transaction_leaves_nothing(
         tx.store(everything())
         tx.set_paused(EVERYTHING, paused=True, at=NOW)
         tx.set_failures_in_a_row(PUSH, 3, None)
-        tx.add_snapshot(LIVE, a_cohort(), Snapshot(SnapshotId("s"), NOW, Statistics.none(4)))
+        tx.add_snapshot(LIVE, a_cohort(), a_snapshot("s", NOW, 0, 0, 0, 0))
         erase_user(USER, tx, NOW)
         raise error
 
@@ -540,10 +544,10 @@ def test_counters_add(storage: Storage) -> None:
         changes.counts[LIVE, CHECKOUT, at, "Bihar", KEY, group] = counts
         store(storage, changes)
 
-    with storage.transaction() as tx:
-        assert tx.counts(LIVE, CHECKOUT) == {KEY: Counts(2, 1, 3, 1, 1)}
-        assert tx.counts(DRY_RUN, CHECKOUT) == {}
-        assert tx.counts(LIVE, PAYMENT) == {}
+    with storage.evidence() as evidence:
+        assert evidence.totals(LIVE, CHECKOUT) == {KEY: (9, 1)}  # the holdout apart
+        assert evidence.totals(DRY_RUN, CHECKOUT) == {}
+        assert evidence.totals(LIVE, PAYMENT) == {}
     by_hour = {
         (row["hour"], row["counted_for"]): row["trials"]
         for row in rows_of(storage, tables.combo_count)
@@ -716,7 +720,15 @@ COHORT = a_cohort()
 
 def a_snapshot(name: str, at: int, *trials: float) -> Snapshot:
     statistics = Statistics(np.array(trials), np.array(trials) / 2)
-    return Snapshot(SnapshotId(name), Instant(at), statistics)
+    model = GreedyModel(statistics.trials / 3, 0.2)
+    levels = ContextLevels((("Bihar", "न"), (), ("monthly",), ()))
+    return Snapshot(SnapshotId(name), Instant(at), statistics, model, levels)
+
+
+def newest_of(storage: Storage, cohort: Cohort) -> StoredSnapshot | None:
+    with storage.evidence() as evidence:
+        newest = evidence.newest_snapshot(LIVE, cohort.name)
+        return None if newest is None else evidence.snapshot(newest, cohort)
 
 
 def test_the_latest_snapshot(storage: Storage) -> None:
@@ -730,12 +742,24 @@ def test_the_latest_snapshot(storage: Storage) -> None:
             (LIVE, a_cohort(PAYMENT), a_snapshot("d", NOW + 1, 1, 1, 1, 1)),
         ):
             tx.add_snapshot(mode, cohort, snapshot)
-        found = tx.latest_snapshot(LIVE, COHORT)
+    found = newest_of(storage, COHORT)
 
     assert found is not None
     assert (found.id, found.taken_at) == ("b", NOW)
     assert np.array_equal(found.statistics.trials, newest.statistics.trials)
     assert np.array_equal(found.statistics.successes, newest.statistics.successes)
+    assert found.arrays["rates"].tobytes() == (newest.statistics.trials / 3).tobytes()
+    assert found.levels == newest.levels
+
+
+def test_models_of_old_snapshots_are_let_go_of(storage: Storage) -> None:
+    """A snapshot keeps its numbers, and its model only while a policy might go back to it."""
+    with storage.transaction() as tx:
+        for name, at in (("old", NOW - 3 * HOUR), ("new", NOW - HOUR), ("newest", NOW)):
+            tx.add_snapshot(LIVE, COHORT, a_snapshot(name, at, 1, 1, 1, 1))
+
+    models = {row["id"]: row["model"] for row in rows_of(storage, tables.snapshot)}
+    assert {name for name, model in models.items() if model is None} == {"old"}
 
 
 @pytest.mark.parametrize(
@@ -744,16 +768,18 @@ def test_the_latest_snapshot(storage: Storage) -> None:
         a_cohort(angles=("scarcity", "urgency")),
         a_cohort(angles=("urgency",)),
         a_cohort(policy="uniform"),
+        a_cohort(options={"epsilon": 0.1}),
+        a_cohort(prior=Prior(rate=0.5)),
     ],
-    ids=["order", "fewer", "policy"],
+    ids=["order", "fewer", "policy", "options", "prior"],
 )
 def test_a_snapshot_of_other_combos_is_not_in_force(storage: Storage, changed: Any) -> None:
     """A snapshot over other combos, their other order, or another policy does not count."""
     with storage.transaction() as tx:
         tx.add_snapshot(LIVE, COHORT, a_snapshot("a", NOW, 1, 1, 1, 1))
 
-        assert tx.latest_snapshot(LIVE, changed) is None
-        assert tx.latest_snapshot(LIVE, COHORT) is not None
+    assert newest_of(storage, changed) is None
+    assert newest_of(storage, COHORT) is not None
 
 
 def test_combo_keys_are_kept_once(storage: Storage) -> None:

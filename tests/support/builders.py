@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table, delete, select, text
 from tests.support.clock import MORNING, FakeClock
@@ -22,7 +22,7 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim
-from experiment_engine.application.learn import Gathered, Learning, fit, gather, restored
+from experiment_engine.application.learn import Learning, fit, gather, restored
 from experiment_engine.application.manage import cancel_what_cannot_be_sent, set_paused
 from experiment_engine.application.results import Result
 from experiment_engine.application.settle import record, recover
@@ -255,6 +255,13 @@ def rows_of(storage: Storage, table: Table) -> list[dict[str, Any]]:
         return [dict(row) for row in found.mappings()]
 
 
+class Learned(NamedTuple):
+    """The policies on fresh statistics, and whether others moved too little to follow yet."""
+
+    fresh: Mapping[CohortName, PolicyInForce]
+    more_to_come: bool
+
+
 class World:
     """The use cases on a database, with a clock that is turned and chance that is counted."""
 
@@ -323,8 +330,8 @@ class World:
         with self.storage.transaction() as tx:
             return recover(under_way, tx, self.now, all_claims=all_claims)
 
-    def learn(self) -> Gathered:
-        """Take snapshots where the counters moved enough; return what they were made of."""
+    def learn(self) -> Learned:
+        """Take snapshots where the counters moved enough."""
         with self.storage.evidence() as evidence:
             for name, cohort in self.rules.cohorts.items():
                 newest = evidence.newest_snapshot(self.mode, name)
@@ -332,12 +339,12 @@ class World:
                     stored = evidence.snapshot(newest, cohort)
                     self.policies.update({name: restored(stored, cohort)} if stored else {})
             gathered = gather(self.policies, self._learning, evidence, self.now)
-        for material in gathered.materials:
-            learned = fit(material, self._learning)
-            with self.storage.transaction() as tx:
-                tx.add_snapshot(self.mode, material.cohort, learned.snapshot)
-            self.policies[material.cohort.name] = learned
-        return gathered
+        fresh = {m.cohort.name: fit(m, self._learning) for m in gathered.materials}
+        with self.storage.transaction() as tx:
+            for learned in fresh.values():
+                tx.add_snapshot(self.mode, learned.cohort, learned.snapshot)
+        self.policies.update(fresh)
+        return Learned(fresh, gathered.more_to_come)
 
     def pause(self, scope: str | None = None, *, paused: bool = True) -> None:
         """Pause or resume."""

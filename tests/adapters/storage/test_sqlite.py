@@ -195,6 +195,6 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 def test_snapshots_of_both_modes_share_a_file(storage: SqliteStorage) -> None:
     """One database serves both modes, apart from each other."""
-    with storage.transaction() as tx:
+    with storage.evidence() as evidence:
         for mode in Mode:
-            assert tx.latest_snapshot(mode, a_cohort()) is None
+            assert evidence.newest_snapshot(mode, a_cohort().name) is None

@@ -193,8 +193,8 @@ def test_a_stored_snapshot_keeps_its_numbers(world: World) -> None:
     send(world, 40, winner="a")
     taken = world.learn().fresh[CHECKOUT].snapshot
 
-    with world.storage.transaction() as tx:
-        read = tx.latest_snapshot(Mode.LIVE, COHORT)
+    with world.storage.evidence() as evidence:
+        read = evidence.snapshot(taken.id, COHORT)
 
     assert read is not None
     assert (read.id, read.taken_at) == (taken.id, taken.taken_at)

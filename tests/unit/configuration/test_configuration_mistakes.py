@@ -92,7 +92,7 @@ MISTAKES = [
     (COHORT, '["urgency", "helpful"]', '["a|b"]', ("combos.angle", "without | and *")),
     (COHORT, '["urgency", "helpful"]', '["a", 3]', ("combos.angle", "name in quotes")),
     (COHORT, 'offer = ["none", "rupee_1_trial"]\n', "", ("combos.offer", "missing")),
-    (COHORT, '"epsilon_greedy"', '"thompsn"', ("policy.name", '"epsilon_greedy" or "uniform"')),
+    (COHORT, '"epsilon_greedy"', '"thompsn"', ("policy.name", '"epsilon_greedy"')),
     (COHORT, '"epsilon_greedy"', '"uniform"', ("policy.epsilon", "no such key", "name")),
     (COHORT, "epsilon = 0.3", "epsilon = 20", ("policy.epsilon", "at most 1")),
     (COHORT, "rate = 0.05", "rate = 5", ("prior.rate", "below 1")),

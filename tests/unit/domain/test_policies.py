@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from tests.support.builders import a_cohort
 
+from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.epsilon_greedy import EpsilonGreedy
 from experiment_engine.domain.bandit.policies import OPTIONS, POLICIES, build_policy
 from experiment_engine.domain.bandit.statistics import Floats, Statistics
@@ -55,8 +56,18 @@ LEANS = st.dictionaries(
 PRIORS = st.builds(Prior, rate=st.floats(1e-6, 1 - 1e-6), weight=st.floats(1e-6, 1e9), lean=LEANS)
 
 
+def chances_of(cohort: Cohort, statistics: Statistics, eligible: Sequence[int]) -> Floats:
+    return build_policy(cohort).fit(Cells.of(statistics), seed=1).propensities((), eligible)
+
+
 def shares(policy: str, statistics: Statistics, eligible: Sequence[int]) -> Floats:
-    return build_policy(cohort(policy)).propensities(statistics, eligible)
+    return chances_of(cohort(policy), statistics, eligible)
+
+
+def greedy(cohort: Cohort) -> EpsilonGreedy:
+    policy = build_policy(cohort)
+    assert isinstance(policy, EpsilonGreedy)
+    return policy
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -65,7 +76,7 @@ def test_any_policy_gives_a_distribution(
     policy: str, statistics: Statistics, eligible: list[int], prior: Prior
 ) -> None:
     """Whatever is known and eligible, each eligible combo gets a chance and they sum to one."""
-    chances = build_policy(cohort(policy, prior=prior)).propensities(statistics, eligible)
+    chances = chances_of(cohort(policy, prior=prior), statistics, eligible)
 
     assert chances.shape == (len(eligible),)
     assert np.isfinite(chances).all()
@@ -120,7 +131,7 @@ def test_uniform_is_even(statistics: Statistics, eligible: list[int]) -> None:
 @example(statistics=nothing_known(), eligible=[3], epsilon=0.0)
 def test_epsilon_is_a_floor(statistics: Statistics, eligible: list[int], epsilon: float) -> None:
     """Every eligible combo keeps its even part of epsilon."""
-    chances = EpsilonGreedy(cohort(epsilon=epsilon)).propensities(statistics, eligible)
+    chances = chances_of(cohort(epsilon=epsilon), statistics, eligible)
 
     assert chances.min() >= epsilon / len(eligible) * (1 - 1e-12)
 
@@ -130,10 +141,10 @@ def test_the_rest_goes_to_the_best(
     statistics: Statistics, eligible: list[int], epsilon: float
 ) -> None:
     """What epsilon leaves is shared evenly by the eligible combos with the best smoothed rate."""
-    policy = EpsilonGreedy(cohort(epsilon=epsilon))
+    policy = greedy(cohort(epsilon=epsilon))
     rates = policy.rates(statistics)[eligible]
 
-    chances = policy.propensities(statistics, eligible)
+    chances = chances_of(cohort(epsilon=epsilon), statistics, eligible)
 
     best = [place for place, rate in enumerate(rates) if rate >= rates.max() * (1 - 1e-12)]
     floor, part = epsilon / len(eligible), (1 - epsilon) / len(best)
@@ -165,9 +176,9 @@ def test_what_is_not_eligible_does_not_win(statistics: Statistics, eligible: lis
     outside = [place for place in range(SIZE) if place not in eligible]
     best_elsewhere.trials[outside] += 10_000
     best_elsewhere.successes[outside] += 10_000
-    policy = EpsilonGreedy(cohort())
+    policy = greedy(cohort())
 
-    chances = policy.propensities(best_elsewhere, eligible)
+    chances = chances_of(cohort(), best_elsewhere, eligible)
 
     leader = eligible[int(chances.argmax())]
     assert policy.rates(best_elsewhere)[leader] == pytest.approx(
@@ -188,7 +199,7 @@ def test_one_lucky_send_does_not_lead() -> None:
 def test_the_unseen_is_not_worthless() -> None:
     """A combo never sent stands at the cohort's mean, before one that did worse than that."""
     statistics = counted([0] + [0] + [10] * 10, [0] + [5_000] + [1_000] * 10)
-    rates = EpsilonGreedy(cohort()).rates(statistics)
+    rates = greedy(cohort()).rates(statistics)
 
     assert rates[0] > rates[1]
     assert rates[0] == pytest.approx((100 + 60 * 0.02) / (15_000 + 60), rel=1e-9)
@@ -207,15 +218,14 @@ def test_the_unseen_leads_where_all_else_did_worse_than_the_mean() -> None:
 def test_the_lean_leads_until_data_say_otherwise() -> None:
     """Before any data the default strategy's combos share the lead; results overrule it."""
     leaning = cohort(prior=Prior(lean={"angle": {"scarcity": 1.3}}))
-    policy = EpsilonGreedy(leaning)
     scarce = [combo.index for combo in leaning.space.combos if combo.angle == "scarcity"]
     urgent = [combo.index for combo in leaning.space.combos if combo.angle == "urgency"]
 
-    at_first = policy.propensities(nothing_known(), range(SIZE))
+    at_first = chances_of(leaning, nothing_known(), range(SIZE))
     shown = nothing_known()
     shown.trials[:] = 2_000
     shown.successes[scarce], shown.successes[urgent] = 20, 60
-    later = policy.propensities(shown, range(SIZE))
+    later = chances_of(leaning, shown, range(SIZE))
 
     assert at_first[scarce] == pytest.approx(0.8 / 6 + 0.2 / SIZE)
     assert at_first[urgent] == pytest.approx(0.2 / SIZE)
@@ -226,7 +236,7 @@ def test_leans_of_two_dimensions_multiply() -> None:
     """A combo that leans by its channel and by its angle leads before one that leans by one."""
     leaning = cohort(prior=Prior(lean={"angle": {"scarcity": 1.3}, "channel": {"push": 1.2}}))
 
-    rates = EpsilonGreedy(leaning).rates(nothing_known())
+    rates = greedy(leaning).rates(nothing_known())
 
     by_key = {str(combo.key): rates[combo.index] for combo in leaning.space.combos}
     assert by_key["2min|push|scarcity|none"] == pytest.approx(0.02 * 1.3 * 1.2)
@@ -237,7 +247,7 @@ def test_leans_of_two_dimensions_multiply() -> None:
 @given(statistics=histories(), weight=st.floats(0.1, 1e6))
 def test_smoothed_rates_lie_between_record_and_mean(statistics: Statistics, weight: float) -> None:
     """Without a lean every rate lies between what the combo showed and the cohort's mean."""
-    rates = EpsilonGreedy(cohort(prior=Prior(weight=weight))).rates(statistics)
+    rates = greedy(cohort(prior=Prior(weight=weight))).rates(statistics)
 
     pooled = (statistics.successes.sum() + weight * 0.02) / (statistics.trials.sum() + weight)
     for rate, tried, won in zip(rates, statistics.trials, statistics.successes, strict=True):

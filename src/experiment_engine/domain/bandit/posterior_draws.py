@@ -22,10 +22,11 @@ def best_shares(scores: Scores, eligible: Sequence[int], floor: float) -> Floats
     """Return how often each eligible arm is the best of them, with a floor under every one.
 
     `scores` has shape (draws, K); arms that are not eligible are taken out before the best is
-    looked for. The floor is added, not clipped: clipping and dividing again would take from
-    every arm above it. Shape: (len(eligible),).
+    looked for, and arms that tie under a draw share it. The floor is added, not clipped:
+    clipping and dividing again would take from every arm above it. Shape: (len(eligible),).
     """
     number = len(eligible)
-    among = scores if number == scores.shape[1] else scores[:, np.asarray(eligible)]
-    best = np.bincount(among.argmax(axis=1), minlength=number)
+    among = scores.take(eligible, axis=1)
+    tied = among == among.max(axis=1, keepdims=True)
+    best = (1 / tied.sum(axis=1)) @ tied
     return np.asarray(best * ((1 - floor) / len(scores)) + floor / number, dtype=np.float64)

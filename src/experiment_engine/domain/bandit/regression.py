@@ -82,7 +82,7 @@ def _at(
     eta = np.zeros(len(rows.trials))
     for group, codes in zip(design.groups, rows.codes, strict=True):
         eta += theta[group.columns][codes]
-    rates = 1 / (1 + np.exp(-eta))
+    rates = np.exp(-np.logaddexp(0, -eta))  # without an overflow, wherever a long step leads
     off = theta - prior_mean
     likelihood = (rows.successes * eta - rows.trials * np.logaddexp(0, eta)).sum()
     value = float(likelihood - 0.5 * (design.precision * off**2).sum())
