@@ -1,10 +1,11 @@
 """The one table from a policy's name to its class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from experiment_engine.domain.bandit.arms import Arms, Belief
 from experiment_engine.domain.bandit.epsilon_greedy import EpsilonGreedy
 from experiment_engine.domain.bandit.factorial_thompson import FactorialThompson
+from experiment_engine.domain.bandit.learner import GROWTH, Learner
 from experiment_engine.domain.bandit.policy import Policy
 from experiment_engine.domain.bandit.thompson import Thompson
 from experiment_engine.domain.bandit.uniform import Uniform
@@ -39,3 +40,31 @@ def build_policy(cohort: Cohort) -> Policy:
     """Return the policy that the cohort's configuration names."""
     policy = POLICIES[cohort.policy.name]
     return policy(Arms.of(cohort.space), Belief.of(cohort), cohort.policy.options)
+
+
+def build(
+    name: str, dimensions: Sequence[int], context_levels: Sequence[int] = (), **options: float
+) -> Learner:
+    """Return a policy that keeps its own counts: the public interface for measuring it.
+
+    `dimensions` are the numbers of levels of delay, channel, angle and offer, such as
+    (4, 2, 5, 4): an arm is the row-major place of its levels. `context_levels` are those of the
+    features. Options are those of the configuration's `[policy]`, and besides `rate` and
+    `weight` of the prior, `seed`, and `growth`: the share by which counts grow between two fits.
+    Raises ValueError, which names what is allowed.
+    """
+    if name not in POLICIES:
+        raise ValueError(f'there is no policy "{name}"; known: {", ".join(POLICIES)}')
+    known = {*OPTIONS[name], "rate", "weight", "seed", "growth"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"{name} has no option {unknown[0]}; known: {', '.join(sorted(known))}")
+    usual = Belief()
+    belief = Belief(options.get("rate", usual.rate), options.get("weight", usual.weight))
+    arms = Arms(tuple(dimensions))
+    return Learner(
+        POLICIES[name](arms, belief, options),
+        len(arms),
+        context_levels,
+        seed=int(options.get("seed", 0)),
+        growth=options.get("growth", GROWTH),
+    )
