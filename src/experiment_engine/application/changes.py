@@ -104,6 +104,10 @@ class Changes:
         """Add a new experiment."""
         self.decided[experiment.id] = (experiment, decided)
         self.distributions[distribution.id] = (experiment.cohort, distribution)
+        self.count(experiment)
+
+    def count(self, experiment: Experiment) -> None:
+        """Count an experiment as it stands."""
         self.experiments[experiment.mode, experiment.cohort, experiment.held_out] += 1
         self._count(experiment, group_of(experiment), contribution(experiment))
         self._tell(experiment, group_of(experiment), told_of(experiment), 1)
