@@ -25,6 +25,7 @@ from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.learning import LearningStatements
+from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.postgres_connections import (
     address,
     open_readers,
@@ -69,7 +70,7 @@ class _Batch(Generic[T]):
 
 
 @dataclass(frozen=True)
-class PostgresTransaction(HotStatements, ColdStatements, LearningStatements):
+class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, LedgerStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
     connection: psycopg.Connection[Any]

@@ -19,6 +19,7 @@ from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.hot import HotStatements
 from experiment_engine.adapters.storage.learning import LearningStatements
+from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.adapters.storage.statements import HotSql
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
@@ -62,7 +63,7 @@ _READER = (
 
 
 @dataclass(frozen=True)
-class SqliteTransaction(HotStatements, ColdStatements, LearningStatements):
+class SqliteTransaction(HotStatements, ColdStatements, LearningStatements, LedgerStatements):
     """Everything one transaction can do; see the ports for what each method promises."""
 
     connection: sqlite3.Connection
