@@ -35,6 +35,7 @@ KINDS = {
     "factorial": Effects(),
     "contextual": Effects(cross=0.22),
     "unstructured": Effects(main=0.0, pair=0.0, residual=0.45, context=0.0, cross=0.0),
+    "null": Effects(main=0.0, pair=0.0, residual=0.0, cross=0.0),  # messages do nothing
 }
 
 
@@ -58,7 +59,7 @@ class World:
 
 
 def make(kind: str, seed: int) -> World:
-    """Draw a world: factorial, contextual, unstructured, drift or shock."""
+    """Draw a world: one of `KINDS`, or drift or shock."""
     rng = np.random.default_rng([seed, 1])
     shares = _context_shares(rng)
     mean_rate = rng.choice([0.01, 0.02, 0.03])
