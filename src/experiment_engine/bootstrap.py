@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from experiment_engine.adapters.clevertap.sender import (
     Account,
@@ -18,7 +19,7 @@ from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
-from experiment_engine.application.deliver import Claimed, Delivering, claim
+from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
 from experiment_engine.application.learn import (
     LEARNING_LEASE,
     Learning,
@@ -29,23 +30,26 @@ from experiment_engine.application.learn import (
 )
 from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
-    cancel_what_cannot_be_sent,
+    CANCELLED_AT_ONCE,
+    cancel_some,
     erase_user,
     prune,
     set_paused,
+    what_cannot_be_sent,
 )
 from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender
 from experiment_engine.application.report import Report
-from experiment_engine.application.settle import record, recover
+from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
+from experiment_engine.domain.errors import OutcomeUnknown
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
-from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.moments import Duration, Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.settings import Settings
 
@@ -62,6 +66,7 @@ class Engine:
     chance: Chance = field(default_factory=SystemChance)
     metrics: Metrics = field(default_factory=Metrics)
     policies: dict[CohortName, PolicyInForce] = field(default_factory=dict)
+    lease: Duration = LEASE
 
     def __post_init__(self) -> None:
         """Put the values together that the use cases share."""
@@ -69,7 +74,8 @@ class Engine:
         self._holder = self.chance.call_id()  # of leases
         self._counts_moved = True  # since the newest snapshots; set and read without a lock
         self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
-        self._delivering = Delivering(self.guardrails, self.chance)
+        self._delivering = Delivering(self.guardrails, self.chance, self.lease)
+        self._in_doubt: OutcomeUnknown | None = None  # a claim that may be stored
         self._learning = Learning(self.rules.cohorts, self.mode, self.chance)
         self.report = Report(
             StorageReader(self.storage.readers), self.rules, self.mode, self.clock
@@ -81,14 +87,19 @@ class Engine:
             self.storage.run(
                 lambda tx: set_paused(None, self.rules, tx, self.clock.now(), paused=True)
             )
-        cancelled = self.storage.run(
-            lambda tx: cancel_what_cannot_be_sent(self.rules, self.mode, tx)
-        )
-        for reason, number in cancelled.items():
-            self._tell("cancelled at start", reason=reason, messages=number)
+        self._cancel_what_cannot_be_sent()
         # Where the database is shared, others may hold claims: theirs end with their leases.
         self.recover(all_claims=not self.storage.is_shared)
         self.learn()
+
+    def _cancel_what_cannot_be_sent(self) -> None:
+        """Cancel in steps, so that nobody waits for long."""
+        stale = self.storage.run(lambda tx: what_cannot_be_sent(self.rules, self.mode, tx))
+        for waiting in stale:
+            cancelled = CANCELLED_AT_ONCE
+            while cancelled == CANCELLED_AT_ONCE:
+                cancelled = self.storage.run(partial(cancel_some, waiting))
+                self._tell("cancelled at start", reason=waiting.reason, messages=cancelled)
 
     def take(self, facts: Sequence[Fact]) -> Taken:
         """Take in a batch of facts."""
@@ -103,16 +114,37 @@ class Engine:
         return taken
 
     def claim(
-        self, free: Mapping[Channel, int], allowance: int, *, thorough: bool = True
+        self, free: Mapping[Channel, int], under_way: Sequence[CallId], *, thorough: bool = True
     ) -> Claimed:
-        """Claim what may go out now."""
-        claimed = self.storage.run(
-            lambda tx: claim(
-                free, allowance, self._delivering, tx, self.clock.now(), thorough=thorough
-            )
-        )
+        """Claim what may go out now, or hand out what turns out to be claimed already."""
+        claimed = self._claim_in_doubt() or self._claim(free, under_way, thorough=thorough)
         self._tell_moves(claimed.experiments)
         return claimed
+
+    def _claim_in_doubt(self) -> Claimed | None:
+        if self._in_doubt is None:
+            return None
+        claimed: Claimed | None = self._in_doubt.look()
+        self._in_doubt = None
+        return claimed
+
+    def _claim(
+        self, free: Mapping[Channel, int], under_way: Sequence[CallId], *, thorough: bool
+    ) -> Claimed:
+        try:
+            return self.storage.run(
+                lambda tx: claim(
+                    free,
+                    self._delivering,
+                    tx,
+                    self.clock.now(),
+                    under_way=under_way,
+                    thorough=thorough,
+                )
+            )
+        except OutcomeUnknown as doubt:
+            self._in_doubt = doubt
+            raise
 
     def record(self, answers: Sequence[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
@@ -121,11 +153,15 @@ class Engine:
         )
         self._tell_moves(moved)
 
-    def recover(self, under_way: Sequence[CallId] = (), *, all_claims: bool = False) -> None:
-        """Settle what dead workers left behind, and keep hold of the calls under way."""
-        moved = self.storage.run(
-            lambda tx: recover(under_way, tx, self.clock.now(), all_claims=all_claims)
-        )
+    def renew(self, under_way: Sequence[CallId]) -> None:
+        """Keep hold of the calls under way."""
+        self.storage.run(lambda tx: renew(under_way, tx, self.clock.now(), self.lease))
+
+    def recover(self, *, all_claims: bool = False) -> None:
+        """Settle what dead workers left behind."""
+        if not self.storage.is_steady:
+            return  # the living have yet to record what they heard while the database was away
+        moved = self.storage.run(lambda tx: recover(tx, self.clock.now(), all_claims=all_claims))
         self._tell_moves(moved)
 
     def learn(self) -> None:
@@ -207,14 +243,10 @@ def open_engine(
     """
     rules = load(settings.engine_config or bundled_example())
     mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
-    return Engine(
-        rules,
-        mode,
-        _open_storage(settings),
-        journal,
-        clock or SystemClock(),
-        chance or SystemChance(),
-    )
+    storage = _open_storage(settings)
+    # Where hosts share a database, its time is the one that they agree on.
+    clock = clock or (storage.clock if isinstance(storage, PostgresStorage) else SystemClock())
+    return Engine(rules, mode, storage, journal, clock, chance or SystemChance())
 
 
 def _open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:

@@ -4,6 +4,7 @@ Defaults are plain: no quiet hours, no caps, no holdout. A test names what it is
 """
 
 import atexit
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,9 +24,10 @@ from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim
 from experiment_engine.application.learn import Learning, fit, gather, restored
-from experiment_engine.application.manage import cancel_what_cannot_be_sent, set_paused
+from experiment_engine.application.manage import cancel_some, set_paused, what_cannot_be_sent
+from experiment_engine.application.ports import Chance
 from experiment_engine.application.results import Result
-from experiment_engine.application.settle import record, recover
+from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, take_in
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.cohort import Cohort, Goal, PolicyChoice, Prior, Trigger
@@ -265,10 +267,16 @@ class Learned(NamedTuple):
 class World:
     """The use cases on a database, with a clock that is turned and chance that is counted."""
 
-    def __init__(self, storage: Storage, rules: Rules, mode: Mode = Mode.LIVE) -> None:
-        """Take the first snapshots."""
+    def __init__(
+        self,
+        storage: Storage,
+        rules: Rules,
+        mode: Mode = Mode.LIVE,
+        chance: Chance | None = None,
+    ) -> None:
+        """Take the first snapshots; several worlds on one database need chances of their own."""
         self.storage, self.rules, self.mode = storage, rules, mode
-        self.clock, self.chance = FakeClock(), CountingChance()
+        self.clock, self.chance = FakeClock(), chance or CountingChance()
         self.policies: dict[CohortName, PolicyInForce] = {}
         self.restart(rules, mode)
 
@@ -299,8 +307,8 @@ class World:
 
     def take(self, *facts: Fact) -> list[Result]:
         """Take in facts as one batch."""
-        with self.storage.transaction() as tx:
-            return list(take_in(facts, self._deciding, tx, self.now).results)
+        taken = self.storage.run(lambda tx: take_in(facts, self._deciding, tx, self.now))
+        return list(taken.results)
 
     def one(self, fact: Fact) -> Result:
         """Take in one fact."""
@@ -311,13 +319,13 @@ class World:
     ) -> Claimed:
         """Claim what is due, with this many free calls a channel."""
         lanes = dict.fromkeys(self.rules.channels, free) if isinstance(free, int) else free
-        with self.storage.transaction() as tx:
-            return claim(lanes, allowance, self._delivering, tx, self.now)
+        return self.storage.run(
+            lambda tx: claim(lanes, self._delivering, tx, self.now, allowance=allowance)
+        )
 
     def record(self, *answers: tuple[Call, Answer]) -> Sequence[Experiment]:
         """Record what the provider answered."""
-        with self.storage.transaction() as tx:
-            return record(answers, self._delivering, tx, self.now)
+        return self.storage.run(lambda tx: record(answers, self._delivering, tx, self.now))
 
     def deliver(self, answer: Answer | None = None) -> Sequence[Call]:
         """Claim what is due, and record the same answer to every call."""
@@ -328,7 +336,8 @@ class World:
     def recover(self, *under_way: CallId, all_claims: bool = False) -> Sequence[Experiment]:
         """Settle what dead workers left, and keep hold of the calls under way."""
         with self.storage.transaction() as tx:
-            return recover(under_way, tx, self.now, all_claims=all_claims)
+            renew(under_way, tx, self.now)
+            return recover(tx, self.now, all_claims=all_claims)
 
     def learn(self) -> Learned:
         """Take snapshots where the counters moved enough."""
@@ -353,8 +362,11 @@ class World:
 
     def cancel_what_cannot_be_sent(self) -> Mapping[Reason, int]:
         """Put in order what an earlier configuration left, as a start does."""
+        cancelled: Counter[Reason] = Counter()
         with self.storage.transaction() as tx:
-            return cancel_what_cannot_be_sent(self.rules, self.mode, tx)
+            for waiting in what_cannot_be_sent(self.rules, self.mode, tx):
+                cancelled[waiting.reason] += cancel_some(waiting, tx)
+        return cancelled
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
         """Return a table's rows in the order of their keys."""

@@ -168,7 +168,7 @@ def running_engine(
     engine.open(paused=settings.start_paused)
     rules = engine.rules
     sending = sender or open_sender(settings, rules)
-    worker = Worker(engine, sending, rules.channels, rules.send_per_second)
+    worker = Worker(engine, sending, rules.channels)
     door, running = around(engine, worker if worker_runs else None, settings)
     with (
         serving(door) as url,

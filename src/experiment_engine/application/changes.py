@@ -97,6 +97,7 @@ class Changes:
     experiments: Counter[tuple[Mode, CohortName, bool]] = field(default_factory=Counter)
     offers_used: Counter[tuple[Mode, str, int]] = field(default_factory=Counter)  # by day
     probed: dict[Channel, Instant] = field(default_factory=dict)  # until when no other probe
+    rate_free_at: int | None = None  # microseconds: when the send rate allows the next message
     attempts_begun: list[Experiment] = field(default_factory=list)
     attempts_ended: list[EndedAttempt] = field(default_factory=list)
 

@@ -20,13 +20,15 @@ from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Due, Experiment, State
 from experiment_engine.domain.delivery.message import Call, Content
+from experiment_engine.domain.delivery.pace import UNLIMITED, Pace
 from experiment_engine.domain.guardrails import Guardrails, still_wanted
 from experiment_engine.domain.identifiers import CallId, Channel, ExperimentId, UserId
-from experiment_engine.domain.moments import MINUTE, Duration, Instant
+from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
 LEASE = Duration(2 * MINUTE)  # far above a call's time limit: nobody else touches what is claimed
+_LONGEST_CALL = Duration(30 * SECOND)  # a call ends by itself in half of it
 _FEW = 8
 _SPARE = 200  # due deliveries looked at beyond what can be sent, so that none outlives its time
 
@@ -37,6 +39,7 @@ class Delivering:
 
     guardrails: Guardrails
     chance: Chance
+    lease: Duration = LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +48,60 @@ class Claimed:
 
     calls: Sequence[Call]
     experiments: Sequence[Experiment]
+    at: Instant  # from when on the leases run
 
 
 def claim(
     free: Mapping[Channel, int],
-    allowance: int,
     delivering: Delivering,
     outbox: Outbox,
     now: Instant,
     *,
+    allowance: int = UNLIMITED,
+    under_way: Sequence[CallId] = (),
     thorough: bool = True,
 ) -> Claimed:
     """Claim due deliveries for at most `free` calls a channel and `allowance` messages in all.
 
-    Whatever may not go out is cancelled, postponed, expired or held out with its reason. A
-    channel with no free call is still looked at, so that what waits for it expires in time; a
-    claim that is not `thorough` looks at little more than it can send, and leaves that to others.
+    The calls that this worker has `under_way` are not free any more; those of others are taken
+    off here, and so is what the send rate does not allow yet. Whatever may not go out is
+    cancelled, postponed, expired or held out with its reason. A channel with no free call is
+    still looked at, so that what waits for it expires in time; a claim that is not `thorough`
+    looks at little more than it can send, and leaves that to others.
     """
     spare = _SPARE if thorough else _FEW
     rules = delivering.guardrails.rules
+    elsewhere = outbox.calls_elsewhere(
+        sorted(rules.channels), under_way, _reached(delivering, now)
+    )
+    free = {channel: free.get(channel, 0) - calls for channel, calls in elsewhere.items()}
+    pace = Pace(rules.send_per_second, outbox.rate_free_at() if rules.send_per_second else 0)
+    allowance = min(allowance, pace.allowance(now))
     switches = switched_off(outbox, rules, delivering.guardrails.mode, now)
     paused = [name for name in rules.cohorts if switches.is_paused(name)]
     dues: list[Due] = []
-    for channel, channel_rules in rules.channels.items():
-        wanted = min(free.get(channel, 0) * channel_rules.batch, allowance)
+    for channel in elsewhere:
+        wanted = min(max(0, free[channel]) * rules.channels[channel].batch, allowance)
         dues += outbox.due(channel, now, wanted + spare, held_out=False, paused=paused)
         dues += outbox.due(channel, now, spare, held_out=True, paused=paused)
     if not dues:
-        return Claimed((), ())
+        return Claimed((), (), now)
     user_ids = list(dict.fromkeys(due.user_id for due in dues))
     users = outbox.users(user_ids, Instant(now - rules.memory()), [])
-    claiming = _Claiming.begin(delivering, outbox, users, switches, now, dict(free), allowance)
+    claiming = _Claiming.begin(delivering, outbox, users, switches, now, free, allowance)
     for due in dues:
         claiming.take(due)
+    claiming.changes.rate_free_at = pace.after(len(claiming.changes.attempts_begun), now)
     outbox.store(claiming.changes)
-    return Claimed(claiming.calls(), list(claiming.changes.changed.values()))
+    return Claimed(claiming.calls(), list(claiming.changes.changed.values()), now)
+
+
+def _reached(delivering: Delivering, now: Instant) -> Instant:
+    """Return until when the claim of a call that still runs is leased, at the least.
+
+    Leases of running calls are renewed more often than this, and no call runs for so long.
+    """
+    return Instant(now + delivering.lease - _LONGEST_CALL)
 
 
 @dataclass(slots=True)
@@ -89,6 +111,7 @@ class _Claiming:
     rules: Rules
     guardrails: Guardrails
     chance: Chance
+    lease: Duration
     users: Mapping[UserId, User]
     waiting: Mapping[ExperimentId, Experiment]
     switches: Switches
@@ -115,12 +138,15 @@ class _Claiming:
         guardrails = delivering.guardrails
         rules = guardrails.rules
         used = (
-            offers_used_today(outbox, rules, guardrails.mode, now) if rules.offers_per_day else {}
+            offers_used_today(outbox, rules, guardrails.mode, now, exact=True)
+            if rules.offers_per_day
+            else {}
         )
         return cls(
             rules=rules,
             guardrails=guardrails,
             chance=delivering.chance,
+            lease=delivering.lease,
             users=users,
             switches=switches,
             waiting=by_id(users),
@@ -209,7 +235,7 @@ class _Claiming:
         def edit(e: Experiment) -> None:
             e.move(State.CLAIMED)
             e.placed_at, e.call_id = self.now, call.id
-            e.lease_until = Instant(self.now + LEASE)
+            e.lease_until = Instant(self.now + self.lease)
             e.attempts += 1
 
         self.changes.change(experiment, edit)

@@ -1,12 +1,13 @@
 """What an operator does by hand, and what a start puts in order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from experiment_engine.application.changes import Changes
 from experiment_engine.application.ports import EVERYTHING, Administration, Retained
 from experiment_engine.domain.delivery.experiment import Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort
-from experiment_engine.domain.identifiers import UserId
+from experiment_engine.domain.identifiers import CohortName, ComboKey, UserId
 from experiment_engine.domain.moments import DAY, Duration, Instant
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
@@ -72,25 +73,37 @@ def _retained(rules: Rules, now: Instant) -> Retained:
     )
 
 
-def cancel_what_cannot_be_sent(
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A combo for which something waits that cannot be sent any more, and why."""
+
+    cohort: CohortName
+    combo_key: ComboKey
+    mode: Mode
+    reason: Reason
+
+
+def what_cannot_be_sent(
     rules: Rules, mode: Mode, administration: Administration
-) -> Mapping[Reason, int]:
-    """Cancel what waits for removed combos, or was scheduled in the other mode (R11, R15)."""
-    cancelled: dict[Reason, int] = {}
+) -> Sequence[Stale]:
+    """Return the removed combos, and those of the other mode, that something waits for."""
+    stale = []
     for cohort_name, combo_key, scheduled_mode in administration.waiting_combos():
         cohort = rules.cohorts.get(cohort_name)
         if scheduled_mode is not mode:
-            reason = Reason.MODE_CHANGED
+            stale.append(Stale(cohort_name, combo_key, scheduled_mode, Reason.MODE_CHANGED))
         elif cohort is None or combo_key not in cohort.space.by_key:
-            reason = Reason.COMBO_REMOVED
-        else:
-            continue
-        while waiting := administration.waiting_for(
-            cohort_name, combo_key, scheduled_mode, CANCELLED_AT_ONCE
-        ):
-            named = [experiment_id for _, experiment_id in waiting]
-            users = administration.users([user_id for user_id, _ in waiting], _RECENT, named)
-            found = [e for user in users.values() for e in user.experiments if e.id in named]
-            _cancel(found, reason, administration)
-            cancelled[reason] = cancelled.get(reason, 0) + len(waiting)
-    return cancelled
+            stale.append(Stale(cohort_name, combo_key, scheduled_mode, Reason.COMBO_REMOVED))
+    return stale
+
+
+def cancel_some(stale: Stale, administration: Administration) -> int:
+    """Cancel at most CANCELLED_AT_ONCE of what waits (R11, R15); return how many that were."""
+    waiting = administration.waiting_for(
+        stale.cohort, stale.combo_key, stale.mode, CANCELLED_AT_ONCE
+    )
+    named = [experiment_id for _, experiment_id in waiting]
+    users = administration.users([user_id for user_id, _ in waiting], _RECENT, named)
+    found = [e for user in users.values() for e in user.experiments if e.id in set(named)]
+    _cancel(found, stale.reason, administration)
+    return len(waiting)

@@ -90,8 +90,11 @@ class People(Protocol):
     def switches(self, now: Instant) -> Switches:
         """Return what is switched off, offers apart."""
 
-    def offers_used(self, mode: Mode, day: int) -> Mapping[str, int]:
-        """Return how many messages carried each offer on a day (days since 1970)."""
+    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, int]:
+        """Return how many messages carried each offer on a day (days since 1970).
+
+        If it is to be `exact`, nobody else uses one until the transaction ends.
+        """
 
     def store(self, changes: Changes) -> None:
         """Write everything that a batch changed."""
@@ -111,6 +114,21 @@ class Intake(People, Protocol):
 
 class Outbox(People, Protocol):
     """What claiming and recording deliveries read and write: one transaction each."""
+
+    def calls_elsewhere(
+        self, channels: Sequence[Channel], under_way: Sequence[CallId], reached: Instant
+    ) -> Mapping[Channel, int]:
+        """Return how many calls of each channel others make, and keep them from beginning more.
+
+        A call is made while its lease reaches at least to `reached`. Channels for which another
+        claims at this moment are left out. Nobody pauses anything until the transaction ends.
+        """
+
+    def rate_free_at(self) -> int:
+        """Return when the send rate allows the next message, in microseconds since 1970.
+
+        Nobody else reads it until the transaction ends.
+        """
 
     def due(
         self,
@@ -132,8 +150,11 @@ class Outbox(People, Protocol):
     def renew(self, call_ids: Sequence[CallId], until: Instant) -> None:
         """Extend the leases of calls that are still under way."""
 
-    def failures_in_a_row(self) -> Mapping[Channel, int]:
-        """Return how many calls of each channel the provider refused since it last took one."""
+    def failures_in_a_row(self, *, exact: bool = False) -> Mapping[Channel, int]:
+        """Return how many calls of each channel the provider refused since it last took one.
+
+        If it is to be `exact`, nobody else counts until the transaction ends.
+        """
 
     def set_failures_in_a_row(
         self, channel: Channel, failures: int, next_probe_at: Instant | None
@@ -224,6 +245,10 @@ class Storage(Protocol):
     """Opens transactions."""
 
     is_shared: bool  # by several processes
+
+    @property
+    def is_steady(self) -> bool:
+        """Say whether the database has answered for a while."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open a writing transaction; it is durable when the block is left without an error.

@@ -1,6 +1,6 @@
 """Step 5 of the walk: record what the provider answered, or that nobody will know."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiment_engine.application.changes import Changes, EndedAttempt
@@ -15,8 +15,8 @@ from experiment_engine.domain.delivery.retry import (
     REFUSALS_UNTIL_FAILING,
     next_attempt,
 )
-from experiment_engine.domain.identifiers import CallId, UserId
-from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.identifiers import CallId, Channel, UserId
+from experiment_engine.domain.moments import Duration, Instant
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
@@ -40,29 +40,39 @@ def record(
     since = Instant(now - delivering.guardrails.rules.memory())
     users = outbox.users(user_ids, since, named)
     known = by_id(users)
+    heard: list[tuple[Call, Answer]] = []
     for call, answer in answers:
-        for user_id, experiment_id in call.recipients.items():
-            experiment = known.get(experiment_id)
-            if experiment is None or experiment.call_id != call.id:
-                continue
-            if experiment.state is State.CLAIMED:
-                said = _said_of(answer, user_id, experiment)
-                _settle(experiment, call, said, delivering, changes, now)
-    _judge_channels(answers, outbox, now)
+        held = [
+            (user_id, experiment)
+            for user_id, experiment_id in call.recipients.items()
+            if (experiment := known.get(experiment_id)) is not None
+            and experiment.call_id == call.id
+            and experiment.state is State.CLAIMED
+        ]
+        for user_id, experiment in held:
+            said = _said_of(answer, user_id, experiment)
+            _settle(experiment, call, said, delivering, changes, now)
+        if held:
+            heard.append((call, answer))
+    _judge_channels(heard, outbox, now)
     outbox.store(changes)
     return list(changes.changed.values())
 
 
-def recover(
-    under_way: Sequence[CallId], outbox: Outbox, now: Instant, *, all_claims: bool
-) -> Sequence[Experiment]:
+def renew(
+    under_way: Sequence[CallId], outbox: Outbox, now: Instant, lease: Duration = LEASE
+) -> None:
+    """Extend the leases of this worker's own calls."""
+    if under_way:
+        outbox.renew(under_way, Instant(now + lease))
+
+
+def recover(outbox: Outbox, now: Instant, *, all_claims: bool) -> Sequence[Experiment]:
     """Settle what dead workers left claimed: a call may have started, so all of it is unknown.
 
-    The calls `under_way` are this worker's own: their leases are extended. With `all_claims`
-    every claim counts as abandoned: right only where no other process can hold one.
+    With `all_claims` every claim counts as abandoned: right only where no other process can
+    hold one.
     """
-    if under_way:
-        outbox.renew(under_way, Instant(now + LEASE))
     abandoned = outbox.abandoned(None if all_claims else now)
     if not abandoned:
         return ()
@@ -153,15 +163,25 @@ def _give_back_offer(
 def _judge_channels(answers: Sequence[tuple[Call, Answer]], outbox: Outbox, now: Instant) -> None:
     """Count definite refusals in a row; after 20 the channel rests for a while (R9)."""
     before = outbox.failures_in_a_row()
-    after = dict(before)
-    for call, answer in answers:
-        channel = call.content.channel
-        if answer.verdict is Verdict.ACCEPTED:
-            after[channel] = 0
-        elif answer.verdict is Verdict.REFUSED or answer.status in _NOT_LET_IN:
-            after[channel] = after.get(channel, 0) + 1
-    for channel, failures in after.items():
+    if _failures_after(before, answers) == before:
+        return  # nearly always
+    before = outbox.failures_in_a_row(exact=True)
+    for channel, failures in sorted(_failures_after(before, answers).items()):
         if failures != before.get(channel, 0):
             failing = failures >= REFUSALS_UNTIL_FAILING
             next_probe_at = Instant(now + FAILING_FOR) if failing else None
             outbox.set_failures_in_a_row(channel, failures, next_probe_at)
+
+
+def _failures_after(
+    before: Mapping[Channel, int], answers: Sequence[tuple[Call, Answer]]
+) -> Mapping[Channel, int]:
+    after = dict(before)
+    for call, answer in answers:
+        channel = call.content.channel
+        if answer.verdict is Verdict.ACCEPTED:
+            if after.get(channel):
+                after[channel] = 0
+        elif answer.verdict is Verdict.REFUSED or answer.status in _NOT_LET_IN:
+            after[channel] = after.get(channel, 0) + 1
+    return after

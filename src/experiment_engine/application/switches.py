@@ -22,9 +22,14 @@ def switched_off(people: People, rules: Rules, mode: Mode, now: Instant) -> Swit
     return replace(switches, spent=spent)
 
 
-def offers_used_today(people: People, rules: Rules, mode: Mode, now: Instant) -> Mapping[str, int]:
-    """Return how many messages carried each offer today, in the configured zone."""
-    return people.offers_used(mode, day_of(now, rules.timezone))
+def offers_used_today(
+    people: People, rules: Rules, mode: Mode, now: Instant, *, exact: bool = False
+) -> Mapping[str, int]:
+    """Return how many messages carried each offer today, in the configured zone.
+
+    If it is to be `exact`, nobody else uses one until the transaction ends.
+    """
+    return people.offers_used(mode, day_of(now, rules.timezone), exact=exact)
 
 
 def day_of(now: Instant, zone: str) -> int:

@@ -6,7 +6,8 @@ this loop; the provider's calls are what waits, so they are asynchronous.
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,55 +26,35 @@ log = structlog.get_logger()
 
 _IDLE = 0.05  # seconds between looks for what is due
 _LEARN_EVERY = Duration(SECOND // 2)
-_RECOVER_EVERY = Duration(30 * SECOND)
 _PRUNE_EVERY = Duration(10 * MINUTE)
-_UNLIMITED = 1_000_000
+_RENEWALS = 12  # in the time of one lease
 
 
 class DeliveryEngine(Protocol):
     """What the worker needs of the engine: the use cases, each one transaction."""
 
     clock: Clock
+    lease: Duration
 
-    def claim(self, free: Mapping[Channel, int], allowance: int, *, thorough: bool) -> Claimed:
+    def claim(
+        self, free: Mapping[Channel, int], under_way: Sequence[CallId], *, thorough: bool
+    ) -> Claimed:
         """Claim what may go out now; a thorough claim also ends what can never go out."""
 
     def record(self, answers: list[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
 
-    def recover(self, under_way: Sequence[CallId]) -> None:
-        """Settle what dead workers left behind, and keep hold of the calls under way."""
+    def renew(self, under_way: Sequence[CallId]) -> None:
+        """Keep hold of the calls under way."""
+
+    def recover(self) -> None:
+        """Settle what dead workers left behind."""
 
     def learn(self) -> None:
         """Refresh the policies' snapshots."""
 
     def prune(self) -> bool:
         """Delete a little of what is past its retention; return whether there may be more."""
-
-
-@dataclass
-class Pace:
-    """The global send rate: a bucket that holds at most one second's messages."""
-
-    per_second: float | None
-    _tokens: float = 0.0
-    _filled_at: Instant | None = None
-
-    def allowance(self, now: Instant) -> int:
-        """Return how many messages may be claimed now."""
-        if self.per_second is None:
-            return _UNLIMITED
-        since = 0 if self._filled_at is None else max(0, now - self._filled_at)
-        self._tokens = min(
-            max(1.0, self.per_second), self._tokens + self.per_second * since / SECOND
-        )
-        self._filled_at = now
-        return int(self._tokens)
-
-    def spend(self, messages: int) -> None:
-        """Note that messages were claimed."""
-        if self.per_second is not None:
-            self._tokens -= messages
 
 
 @dataclass
@@ -123,15 +104,13 @@ class Worker:
         engine: DeliveryEngine,
         sender: MessageSender,
         channels: Mapping[Channel, ChannelRules],
-        per_second: float | None,
     ) -> None:
         """Prepare; nothing is claimed before `start`."""
         self._engine, self._sender = engine, sender
         self.lanes = Lanes(channels)
-        self._pace = Pace(per_second)
         self._answers: list[tuple[Call, Answer]] = []
         self._calls: set[asyncio.Task[None]] = set()
-        self._under_way: set[CallId] = set()
+        self._leases: dict[CallId, float] = {}  # when they end, on a clock that is never set
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
         self._learned_at = self._recovered_at = self._looked_at = self._prune_at = Instant(0)
@@ -179,8 +158,9 @@ class Worker:
         """Record what came in, claim what may go, learn; return whether there was work."""
         recorded = self._record()
         now = self._engine.clock.now()
-        if now - self._recovered_at >= _RECOVER_EVERY:
-            self._engine.recover(list(self._under_way))
+        if abs(now - self._recovered_at) >= self._engine.lease // _RENEWALS:
+            self._renew()
+            self._engine.recover()
             self._recovered_at = now
         if now - self._learned_at >= _LEARN_EVERY:
             self._engine.learn()
@@ -191,16 +171,23 @@ class Worker:
         thorough = abs(now - self._looked_at) >= SECOND  # whichever way the clock is set
         if thorough:
             self._looked_at = now
-        free, allowance = self.lanes.free(now), self._pace.allowance(now)
-        claimed = self._engine.claim(free, allowance, thorough=thorough)
-        self._pace.spend(sum(len(call.recipients) for call in claimed.calls))
+        claimed = self._engine.claim(self.lanes.free(now), list(self._leases), thorough=thorough)
+        left = self._engine.lease - max(0, self._engine.clock.now() - claimed.at)
         for call in claimed.calls:
             self.lanes.begin(call, now)
-            self._under_way.add(call.id)
+            self._leases[call.id] = time.monotonic() + left / SECOND
             task = asyncio.get_running_loop().create_task(self._send(call))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         return recorded or bool(claimed.experiments)
+
+    def _renew(self) -> None:
+        """Extend the leases that have not ended: of others the calls may be settled already."""
+        began = time.monotonic()
+        held = [call for call, ends in self._leases.items() if began < ends]
+        if held:
+            self._engine.renew(held)
+            self._leases |= dict.fromkeys(held, began + self._engine.lease / SECOND)
 
     def _record(self) -> bool:
         answers = self._answers
@@ -218,17 +205,25 @@ class Worker:
             await asyncio.sleep(0 if busy else _IDLE)
 
     async def _send(self, call: Call) -> None:
-        outcomes = await send_halving(self._sender, call)
+        outcomes = await send_halving(self._sender, call, lambda: self._holds(call))
         self._answers += outcomes
-        self._under_way.discard(call.id)
+        del self._leases[call.id]
         self.lanes.end(call, outcomes[-1][1], self._engine.clock.now())
 
+    def _holds(self, call: Call) -> bool:
+        """Say whether the lease still runs: a worker that was stopped for long must not call."""
+        return time.monotonic() < self._leases[call.id]
 
-async def send_halving(sender: MessageSender, call: Call) -> list[tuple[Call, Answer]]:
+
+async def send_halving(
+    sender: MessageSender, call: Call, may_begin: Callable[[], bool] = lambda: True
+) -> list[tuple[Call, Answer]]:
     """Send a call; halve one that was definitely refused as a whole, down to the culprit (R10).
 
     Nobody in a refused call was written to, so its halves are sent again without risk.
     """
+    if not may_begin():
+        return [(call, Answer(Verdict.NOT_TAKEN, "lease_over"))]
     try:
         answer = await sender.send(call)
     except Exception:  # a sender promises not to; whatever it was, the call may have been made
@@ -241,5 +236,6 @@ async def send_halving(sender: MessageSender, call: Call) -> list[tuple[Call, An
     middle = len(users) // 2
     outcomes = []
     for half in (users[:middle], users[middle:]):
-        outcomes += await send_halving(sender, Call(call.id, call.content, dict(half)))
+        part = Call(call.id, call.content, dict(half))
+        outcomes += await send_halving(sender, part, may_begin)
     return outcomes

@@ -37,8 +37,9 @@ class ColdStatements:
     core: Connection
     erasure_key: bytes
 
-    def failures_in_a_row(self) -> Mapping[Channel, int]:
+    def failures_in_a_row(self, *, exact: bool = False) -> Mapping[Channel, int]:
         """Return how many calls of each channel the provider refused since it last took one."""
+        del exact  # its writer has the database to itself
         health = tables.channel_health.c
         found = self.core.execute(select(health.channel, health.failures_in_a_row))
         return {Channel(channel): failures for channel, failures in found}
@@ -48,15 +49,14 @@ class ColdStatements:
     ) -> None:
         """Remember a channel's refusals; with a next probe it is not eligible but for that."""
         health = tables.channel_health
-        self.core.execute(delete(health).where(health.c.channel == channel))
-        self.core.execute(
-            health.insert().values(
-                channel=channel, failures_in_a_row=failures, next_probe_at=next_probe_at
-            )
-        )
+        now = {"failures_in_a_row": failures, "next_probe_at": next_probe_at}
+        known = self.core.execute(update(health).where(health.c.channel == channel).values(now))
+        if not known.rowcount:
+            self.core.execute(health.insert().values(channel=channel, **now))
 
-    def offers_used(self, mode: Mode, day: int) -> Mapping[str, int]:
+    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, int]:
         """Return how many messages carried each offer on a day (days since 1970)."""
+        del exact  # its writer has the database to itself
         use = tables.offer_use.c
         found = self.core.execute(
             select(use.offer, use.used).where(use.mode == mode.value, use.day == day)
@@ -95,6 +95,7 @@ class ColdStatements:
     def _delete_some(self, table: Table, old: ColumnElement[bool], limit: int) -> int:
         key = tuple_(*table.primary_key.columns)
         some = select(*table.primary_key.columns).where(old).limit(limit)
+        some = some.with_for_update(skip_locked=True)  # what is locked is for another step
         return self.core.execute(delete(table).where(key.in_(some))).rowcount
 
     def _empty_some_events(self, before: Instant, limit: int) -> int:
@@ -105,6 +106,7 @@ class ColdStatements:
             select(*kept.primary_key.columns)
             .where(kept.c.received_at < before, kept.c.raw != b"")
             .limit(limit)
+            .with_for_update(skip_locked=True)
         )
         return self.core.execute(update(kept).where(key.in_(some)).values(raw=b"")).rowcount
 
@@ -143,8 +145,11 @@ class ColdStatements:
         hashed = rows.user_hash(user_id, self.erasure_key)
         made, tried = tables.experiment, tables.attempt
         nobody = f"erased:{hashed}"
+        theirs = select(made.c.id).where(made.c.user_id == user_id)
         self.core.execute(
-            update(tried).where(tried.c.user_id == user_id).values(user_id=nobody, answer=None)
+            update(tried)
+            .where(tried.c.experiment_id.in_(theirs), tried.c.user_id == user_id)
+            .values(user_id=nobody, answer=None)
         )
         self.core.execute(
             update(made)

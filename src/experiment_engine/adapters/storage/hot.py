@@ -25,6 +25,7 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import Instant
 
+_EVERY_CHANNEL = "*"  # the lane of the send rate, which is over all
 _KEY_OF_EVENT = itemgetter(0, 1)  # user and key, of a row
 
 
@@ -130,6 +131,10 @@ class HotStatements(ABC):
         values = (channel, held_out, now, now, self._keys(paused), limit)
         return [Due(*row) for row in self._ask(self.sql.DUE, *values)]
 
+    def rate_free_at(self) -> int:
+        """Return when the send rate allows the next message, in microseconds since 1970."""
+        return next((int(at) for (at,) in self._ask(self.sql.RATE_FREE_AT)), 0)
+
     def renew(self, call_ids: Sequence[CallId], until: Instant) -> None:
         """Extend the leases of calls that are still under way."""
         self._ask(self.sql.RENEW, until, self._keys(call_ids))
@@ -159,6 +164,8 @@ class HotStatements(ABC):
         self._store_attempts(changes)
         probed = [(at, channel) for channel, at in sorted(changes.probed.items())]
         self._run(self.sql.PROBED, probed)
+        if changes.rate_free_at is not None:
+            self._run(self.sql.SET_RATE_FREE_AT, [(_EVERY_CHANNEL, changes.rate_free_at)])
         self._store_counts(changes)
 
     def _store_distributions(self, changes: Changes) -> None:

@@ -1,15 +1,12 @@
 """PostgreSQL: any number of processes on any number of hosts share one database.
 
-Every transaction that decides about users first locks them. So READ COMMITTED is enough: what is
-read about a user cannot change before the commit.
+What others were in the way of is done anew, and what was not answered is looked up.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
@@ -19,32 +16,24 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from experiment_engine.adapters.storage import postgres_statements as statements
 from experiment_engine.adapters.storage import tables
-from experiment_engine.adapters.storage.cold import ColdStatements
+from experiment_engine.adapters.storage.database_clock import DatabaseClock
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
-from experiment_engine.adapters.storage.hot import HotStatements
-from experiment_engine.adapters.storage.learning import LearningStatements
-from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.postgres_connections import (
     address,
     open_readers,
     open_writers,
     refuse_what_is_not_durable,
 )
+from experiment_engine.adapters.storage.postgres_transaction import Batch, PostgresTransaction
 from experiment_engine.adapters.storage.schema import migrate, prepare
-from experiment_engine.adapters.storage.statements import HotSql
-from experiment_engine.application.changes import Changes
-from experiment_engine.domain.cohorts.user import User
-from experiment_engine.domain.delivery.experiment import Due
 from experiment_engine.domain.errors import OutcomeUnknown, StorageUnavailable
-from experiment_engine.domain.identifiers import Channel, CohortName, ExperimentId, UserId
-from experiment_engine.domain.moments import Instant
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_STEADY_AFTER = 20.0  # seconds after an outage, in which workers record what they heard meanwhile
 _WAITS = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before each try of the same work
 
 _IN_THE_WAY = {"40001", "40P01", "55P03", "23505"}  # another transaction: next time it is seen
@@ -59,86 +48,6 @@ _TROUBLE = {
 }  # classes that heal by themselves, or by hand
 
 
-@dataclass
-class _Batch(Generic[T]):
-    """One piece of work, recognisable by its token in the table of batches."""
-
-    token: str
-    is_marked: bool = False  # in the transaction that is open
-    is_in_doubt: bool = False  # its commit was sent, and nobody answered
-    result: T | None = None  # of the work whose commit is in doubt
-
-
-@dataclass(frozen=True)
-class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, LedgerStatements):
-    """Everything one transaction can do; see the ports for what each method promises."""
-
-    connection: psycopg.Connection[Any]
-    batch: _Batch[Any]
-    sql: ClassVar[HotSql] = statements
-
-    def users(
-        self, user_ids: Sequence[UserId], since: Instant, named: Sequence[ExperimentId]
-    ) -> dict[UserId, User]:
-        """Return the users that are known, locked against every other writer."""
-        owners = self.owners(named).values() if named else ()
-        locked = {*user_ids, *owners}
-        self._ask(statements.LOCK_USERS, sorted({*map(_lock_of, locked)}))
-        users = super().users(user_ids, since, named)
-        # Whoever was erased between the two statements has another name now.
-        renamed = users.keys() - locked
-        if renamed:
-            return self.users([*user_ids, *renamed], since, named)
-        return users
-
-    def due(
-        self,
-        channel: Channel,
-        now: Instant,
-        limit: int,
-        *,
-        held_out: bool,
-        paused: Sequence[CohortName],
-    ) -> list[Due]:
-        """Return deliveries whose time has come and whose users nobody else decides about.
-
-        Nothing is waited for here: whoever locked a user may be waiting for a row of ours.
-        """
-        found = super().due(channel, now, limit, held_out=held_out, paused=paused)
-        wanted = sorted({_lock_of(due.user_id) for due in found})
-        busy = {row[0] for row in self._ask(statements.TRY_TO_LOCK_USERS, wanted)}
-        return [due for due in found if _lock_of(due.user_id) not in busy]
-
-    def store(self, changes: Changes) -> None:
-        """Write everything that a batch changed, in one trip to the server."""
-        with self.connection.pipeline():
-            super().store(changes)
-
-    def mark(self) -> bool:
-        """Make the batch recognisable; return False if it was committed before."""
-        if not self.batch.is_marked:
-            self.batch.is_marked = bool(self._ask(statements.MARK_BATCH, self.batch.token))
-        return self.batch.is_marked
-
-    def _ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        cursor = self.connection.execute(statement.encode(), values)
-        return cursor.fetchall() if cursor.description else []
-
-    def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
-        if values:
-            if not self.batch.is_marked:
-                self.batch.is_marked = True
-                self.connection.execute(statements.MARK_BATCH.encode(), (self.batch.token,))
-            columns = [list(column) for column in zip(*values, strict=True)]
-            self.connection.execute(statement.encode(), columns)
-
-    def _keys(self, keys: Sequence[str]) -> object:
-        return list(keys)
-
-    def _pairs(self, keys: Sequence[tuple[str, str]]) -> Sequence[object]:
-        return [list(column) for column in zip(*keys, strict=True)]
-
-
 class PostgresStorage:
     """Opens transactions, each on a connection of its own, and tries again what may succeed."""
 
@@ -151,34 +60,47 @@ class PostgresStorage:
         """
         where = address(url)
         self._writers, self.readers = open_writers(where), open_readers(where)
+        self.clock = DatabaseClock()
         self._is_away = False
+        self._steady_since = -_STEADY_AFTER  # on the clock that only goes forward
         try:
             refuse_what_is_not_durable(self._writers)
             prepare(where)
             self._erasure_key = self._meta("erasure_key")
+            with self._writers.connect() as connection:
+                self.clock.ask(connection)
         except DBAPIError as error:
             self.close()
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            raise StorageUnavailable(
-                f"DATABASE_URL: the database cannot be used: {cause}"
-            ) from None
+            raise StorageUnavailable(_CANNOT_BE_USED.format(_first_line(_cause(error)))) from None
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_steady(self) -> bool:
+        """Say whether the database has answered for a while."""
+        return not self._is_away and time.monotonic() - self._steady_since > _STEADY_AFTER
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
         return self._meta("holdout_salt")
 
-    def evidence(self) -> AbstractContextManager[EvidenceReader]:
+    @contextmanager
+    def evidence(self) -> Iterator[EvidenceReader]:
         """Open one consistent view for learning, which waits for no writer and stops none."""
-        return consistent(self.readers)
+        try:
+            with consistent(self.readers) as evidence:
+                yield evidence
+        except (DBAPIError, PoolTimeout) as error:
+            if _is_trouble(error):
+                raise self._unavailable(error) from error
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
         """Open a writing transaction; it is durable when the block is left without an error."""
         try:
-            with self._open(_Batch(_new_token())) as tx:
+            with self._open(Batch(_new_token())) as tx:
                 yield tx
         except (psycopg.Error, DBAPIError, PoolTimeout) as error:
             if _is_trouble(error):
@@ -191,7 +113,7 @@ class PostgresStorage:
         The work is done anew from its beginning, so it may depend on nothing that it changed. If
         the answer to its commit was lost, it is looked up whether it was committed.
         """
-        batch: _Batch[T] = _Batch(_new_token())
+        batch: Batch[T] = Batch(_new_token())
         waits = _WAITS[:2] if self._is_away else _WAITS
         for wait in waits:
             time.sleep(wait)
@@ -201,10 +123,11 @@ class PostgresStorage:
                 if not _is_worth_another_try(error):
                     raise
                 failure = error
-            else:
-                self._is_away = False
-                return result
-        self._is_away = True
+                continue
+            if self._is_away:
+                self._is_away, self._steady_since = False, time.monotonic()
+            return result
+        self._is_away, self._steady_since = True, time.monotonic()
         if not _is_trouble(failure):
             raise failure
         if batch.is_in_doubt:
@@ -216,7 +139,7 @@ class PostgresStorage:
         self.readers.dispose()
         self._writers.dispose()
 
-    def _try(self, work: Callable[[PostgresTransaction], T], batch: _Batch[T]) -> T:
+    def _try(self, work: Callable[[PostgresTransaction], T], batch: Batch[T]) -> T:
         with self._open(batch) as tx:
             if batch.is_in_doubt and not tx.mark():
                 return batch.result  # type: ignore[return-value]  # it was committed with this
@@ -224,7 +147,7 @@ class PostgresStorage:
             batch.result = work(tx)
             return batch.result
 
-    def _look(self, batch: _Batch[T]) -> T | None:
+    def _look(self, batch: Batch[T]) -> T | None:
         """Return the result of a batch that turns out to be committed, or None."""
         try:
             with self._open(batch) as tx:
@@ -236,12 +159,14 @@ class PostgresStorage:
         return batch.result if committed else None
 
     @contextmanager
-    def _open(self, batch: _Batch[Any]) -> Iterator[PostgresTransaction]:
+    def _open(self, batch: Batch[Any]) -> Iterator[PostgresTransaction]:
         with self._writers.connect() as core:
             connection: psycopg.Connection[Any] = core.connection.driver_connection  # type: ignore[assignment]
             transaction = core.begin()
             batch.is_marked = is_ending = False
             try:
+                if self.clock.is_stale:
+                    self.clock.ask(core)
                 yield PostgresTransaction(
                     core=core, erasure_key=self._erasure_key, connection=connection, batch=batch
                 )
@@ -290,11 +215,6 @@ def _give_up(core: Connection, connection: psycopg.Connection[Any]) -> bool:
     with suppress(DBAPIError):
         core.rollback()
     return False
-
-
-def _lock_of(user_id: UserId) -> int:
-    """Return the number by which a user is locked; two users may share one, and then wait."""
-    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), signed=True)
 
 
 def _new_token() -> str:

@@ -167,6 +167,20 @@ ADD_OFFER_USE = _insert(
     " SET used = greatest(0, offer_use.used + excluded.used)",
 )
 
+# As above, with the rows locked: whoever waited for them sees what the other wrote.
+FAILING_EXACTLY = f"{FAILING} ORDER BY channel FOR UPDATE"
+
+RATE_FREE_AT = "SELECT free_at FROM lane WHERE channel = '*' FOR UPDATE"
+
+# There must be a row to lock.
+ADD_RATE = "INSERT INTO lane (channel, free_at) VALUES ('*', 0) ON CONFLICT (channel) DO NOTHING"
+
+SET_RATE_FREE_AT = _insert(
+    tables.lane,
+    "channel, free_at",
+    "ON CONFLICT (channel) DO UPDATE SET free_at = excluded.free_at",
+)
+
 PROBED = _change(tables.channel_health, "next_probe_at", "channel")
 
 BEGIN_ATTEMPT = _insert(tables.attempt, "experiment_id, user_id, number, call_id, started_at")
@@ -204,6 +218,21 @@ LOCK_USERS = "SELECT count(pg_advisory_xact_lock(number)) FROM unnest(%s::bigint
 # Those that another transaction holds are named, and nobody waits.
 TRY_TO_LOCK_USERS = """
 SELECT number FROM unnest(%s::bigint[]) AS number WHERE NOT pg_try_advisory_xact_lock(number)
+"""
+
+# Claims share a lock with one another, and a pause has it alone.
+LOCK_SHARED = "SELECT pg_advisory_xact_lock_shared(%s::integer, 0)"
+LOCK_ALONE = "SELECT pg_advisory_xact_lock(%s::integer, 0)"
+
+# The channels for which nobody else claims at this moment.
+TAKE_LANES = """
+SELECT channel FROM unnest(%s::text[], %s::integer[]) AS lane (channel, number)
+ WHERE pg_try_advisory_xact_lock(%s::integer, number)
+"""
+
+CALLS_ELSEWHERE = """
+SELECT channel, count(DISTINCT call_id) FROM experiment
+ WHERE state = 'claimed' AND lease_until >= %s AND call_id <> ALL(%s::text[]) GROUP BY channel
 """
 
 # Waits until another transaction with this mark has ended; adds it if that one was rolled back.

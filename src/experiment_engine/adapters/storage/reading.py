@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, Select, case, desc, func, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.application.report_records import (
@@ -17,6 +19,7 @@ from experiment_engine.application.report_records import (
 )
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
+from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
 from experiment_engine.domain.moments import Instant
 
@@ -264,5 +267,10 @@ class StorageReader:
         return dict(tuple(row) for row in self._rows(query))
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
-        with self._readers.connect() as connection:
-            return connection.execute(query).all()
+        try:
+            with self._readers.connect() as connection:
+                return connection.execute(query).all()
+        except (OperationalError, PoolTimeout) as error:
+            raise StorageUnavailable(
+                "The database does not answer now. Nothing is lost; ask again in a moment."
+            ) from error

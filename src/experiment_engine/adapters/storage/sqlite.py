@@ -3,7 +3,7 @@
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.adapters.storage.statements import HotSql
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse, StorageUnavailable
+from experiment_engine.domain.identifiers import CallId, Channel
+from experiment_engine.domain.moments import Instant
 
 log = structlog.get_logger()
 
@@ -69,6 +71,13 @@ class SqliteTransaction(HotStatements, ColdStatements, LearningStatements, Ledge
     connection: sqlite3.Connection
     sql: ClassVar[HotSql] = sqlite_statements
 
+    def calls_elsewhere(
+        self, channels: Sequence[Channel], under_way: Sequence[CallId], reached: Instant
+    ) -> Mapping[Channel, int]:
+        """Return no call: its process has the database alone, and one worker."""
+        del under_way, reached
+        return dict.fromkeys(channels, 0)
+
     def _ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement, values).fetchall()
 
@@ -87,6 +96,7 @@ class SqliteStorage:
     """Opens transactions on the one writing connection, one after another."""
 
     is_shared = False  # its process has it alone
+    is_steady = True
 
     def __init__(self, path: Path) -> None:
         """Open the database, and make its schema if it is empty.

@@ -131,6 +131,13 @@ PAUSED = "SELECT scope FROM pause"
 
 FAILING = "SELECT channel, next_probe_at > ? FROM channel_health WHERE next_probe_at IS NOT NULL"
 
+RATE_FREE_AT = "SELECT free_at FROM lane WHERE channel = '*'"
+
+SET_RATE_FREE_AT = """
+INSERT INTO lane (channel, free_at) VALUES (?, ?)
+ON CONFLICT (channel) DO UPDATE SET free_at = excluded.free_at
+"""
+
 PROBED = "UPDATE channel_health SET next_probe_at = ? WHERE channel = ?"
 
 BEGIN_ATTEMPT = """

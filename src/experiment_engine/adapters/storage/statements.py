@@ -33,6 +33,7 @@ class HotSql(Protocol):
     ERASED: str
     PAUSED: str
     FAILING: str
+    RATE_FREE_AT: str
 
     ADD_EVENT: str
     ADD_QUARANTINED: str
@@ -50,6 +51,7 @@ class HotSql(Protocol):
     ADD_EXPERIMENT_COUNT: str
     ADD_OFFER_USE: str
     PROBED: str
+    SET_RATE_FREE_AT: str
     BEGIN_ATTEMPT: str
     END_ATTEMPT: str
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from typing import Annotated
 
@@ -19,11 +20,13 @@ from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import Running
+from experiment_engine.entrypoints.refreshing import Refresher
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import Settings, read_settings
 
 log = structlog.get_logger()
 
+_LOOK_AGAIN = 1.0  # seconds between looks whether the worker still runs
 _BACKLOG = 4096  # connections that wait while a batch is committed
 
 _ONE_WRITER = (
@@ -39,11 +42,11 @@ def serve(
     ] = True,
 ) -> None:
     """Serve the webhooks and the API, and deliver what is due."""
-    if not worker:
-        raise StorageInUse(_ONE_WRITER)
     settings = read_settings(os.environ)
+    if settings.is_sqlite and not worker:
+        raise StorageInUse(_ONE_WRITER)
     listener = _listen(settings)
-    app, running = open_application(settings)
+    app, running = open_application(settings, delivers=worker)
     log.info(
         "serving",
         url=f"http://{settings.host}:{listener.getsockname()[1]}",
@@ -84,17 +87,37 @@ def _listen(settings: Settings) -> socket.socket:
 
 def worker() -> None:
     """Deliver what is due, beside `serve` processes (needs PostgreSQL)."""
-    read_settings(os.environ)
-    raise StorageInUse(_ONE_WRITER)
+    settings = read_settings(os.environ)
+    if settings.is_sqlite:
+        raise StorageInUse(_ONE_WRITER)
+    engine = _start_engine(settings)
+    delivering = _open_worker(engine, settings)
+    stopping = threading.Event()
+    for how in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(how, lambda *_: stopping.set())
+    delivering.start()
+    log.info("delivering", mode=engine.mode.value, configuration=engine.rules.fingerprint[:12])
+    while delivering.is_alive and not stopping.wait(_LOOK_AGAIN):
+        pass
+    delivering.stop()
+    engine.close()
+    sys.exit(0 if stopping.is_set() else 1)
 
 
-def open_application(settings: Settings) -> tuple[Door, Running]:
+def open_application(settings: Settings, *, delivers: bool = True) -> tuple[Door, Running]:
     """Open the engine and everything around it; nothing runs before the server starts it."""
+    engine = _start_engine(settings)
+    return around(engine, _open_worker(engine, settings) if delivers else None, settings)
+
+
+def _start_engine(settings: Settings) -> Engine:
     engine = open_engine(settings, configure_logs(settings.log_format))
     engine.open(paused=settings.start_paused)
-    sender = open_sender(settings, engine.rules)
-    worker = Worker(engine, sender, engine.rules.channels, engine.rules.send_per_second)
-    return around(engine, worker, settings)
+    return engine
+
+
+def _open_worker(engine: Engine, settings: Settings) -> Worker:
+    return Worker(engine, open_sender(settings, engine.rules), engine.rules.channels)
 
 
 def around(engine: Engine, worker: Worker | None, settings: Settings) -> tuple[Door, Running]:
@@ -104,6 +127,7 @@ def around(engine: Engine, worker: Worker | None, settings: Settings) -> tuple[D
         lane=GroupCommit(engine.take),
         worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
+        refresher=Refresher(engine) if worker is None and engine.storage.is_shared else None,
     )
     app = build_app(
         running,

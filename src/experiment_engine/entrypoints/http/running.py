@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from experiment_engine.bootstrap import Engine
+from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
+from experiment_engine.entrypoints.refreshing import Refresher
 from experiment_engine.entrypoints.worker import Worker
 
 
@@ -19,18 +21,23 @@ class Running:
     lane: GroupCommit
     worker: Worker | None
     api_gate: Gate
+    refresher: Refresher | None = None  # where there is no worker
 
     def start(self) -> None:
         """Begin to take in and to deliver."""
         self.lane.start()
         if self.worker is not None:
             self.worker.start()
+        if self.refresher is not None:
+            self.refresher.start()
 
     def stop(self) -> None:
         """Take in what waits, let calls under way end, and close the database."""
         self.lane.stop()
         if self.worker is not None:
             self.worker.stop()
+        if self.refresher is not None:
+            self.refresher.stop()
         self.engine.close()
 
     def readiness(self) -> dict[str, Any]:
@@ -60,7 +67,9 @@ class Running:
 
     def _database(self) -> str:
         try:
-            return "ok" if self.engine.report.reading.is_reachable() else "no answer"
+            return "ok" if self.engine.report.reading.is_reachable() else "no secrets"
+        except StorageUnavailable:
+            return "no answer"
         except SQLAlchemyError as error:
             return type(error).__name__
 
