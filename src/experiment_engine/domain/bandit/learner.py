@@ -103,6 +103,7 @@ class Learner:
     def _fitted(self) -> Model:
         known = float(self._trials.sum())
         if self._model is None or abs(known - self._fitted_on) > self._growth * self._fitted_on:
-            self._model = self._policy.fit(self.cells(), self._seed)
+            # New draws with every fit, as in the engine; the same ones for the same counts.
+            self._model = self._policy.fit(self.cells(), self._seed + round(known))
             self._fitted_on = known
         return self._model
