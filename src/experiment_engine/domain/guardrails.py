@@ -7,6 +7,8 @@ from hashlib import blake2b
 from itertools import product
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
@@ -32,6 +34,11 @@ class Eligibility:
     eligible: tuple[int, ...]  # places in the cohort's space
     refused: Mapping[Reason, tuple[int, ...]]
     postponed: bool = False  # the delay is not drawn: it goes out after the quiet hours
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """Return `eligible` as policies take it."""
+        return np.array(self.eligible, np.int64)
 
     @cached_property
     def digest(self) -> str:

@@ -147,7 +147,7 @@ def eligible_set_row(eligibility: Eligibility) -> Row:
 def distribution_row(cohort: CohortName, made: Distribution) -> Row:
     """Return the values of `ADD_DISTRIBUTION`; what most combos share is written once."""
     shares: dict[float, list[int] | None] = {}
-    for place, share in zip(made.eligibility.eligible, made.propensities, strict=True):
+    for place, share in zip(made.eligibility.eligible, made.propensities.tolist(), strict=True):
         group = shares.setdefault(share, [])
         if group is not None:
             group.append(place)

@@ -62,17 +62,18 @@ class Cells:
         The result depends on what is counted alone, not on the order or number of the rows, to
         the last bit: rows are put in order before fractions are added.
         """
-        keys = np.column_stack([self.contexts, self.arms, self.postponed])
-        order = np.lexsort([self.successes, self.trials, *keys.T[::-1]])
-        unique, place = np.unique(keys[order], axis=0, return_inverse=True)
-        place = place.reshape(-1)
-        trials = sums_by(place, self.trials[order], len(unique))
-        successes = sums_by(place, self.successes[order], len(unique))
+        columns = (*self.contexts.T, self.arms, self.postponed.astype(np.int64))
+        key = np.zeros(len(self.arms), np.int64)
+        for column in columns:
+            key = key * (int(column.max(initial=0)) + 1) + column
+        order = np.lexsort([self.successes, self.trials, key])
+        begins = np.diff(key[order], prepend=-1) > 0
+        first, place = order[begins], np.cumsum(begins) - 1
         return Cells(
-            np.ascontiguousarray(unique[:, :-2]),
-            unique[:, -2].copy(),
-            unique[:, -1].astype(np.bool_),
-            trials,
-            successes,
+            self.contexts[first],
+            self.arms[first],
+            self.postponed[first],
+            sums_by(place, self.trials[order], len(first)),
+            sums_by(place, self.successes[order], len(first)),
             self.sizes,
         )

@@ -1,11 +1,13 @@
 """Draw a combo, with the exact probability it had, so that it can be drawn again."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.guardrails import Eligibility
 from experiment_engine.domain.identifiers import DistributionId, SnapshotId
 
@@ -20,15 +22,18 @@ def stream(seed: int, place: int) -> float:
     return (int.from_bytes(digest) >> (64 - _BITS)) / (1 << _BITS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
-    """The probabilities over the eligible combos of one situation under one snapshot."""
+    """The probabilities over the eligible combos of one situation under one snapshot.
+
+    Thousands are remembered at a time, so the numbers are kept in arrays.
+    """
 
     id: DistributionId
     snapshot_id: SnapshotId
     eligibility: Eligibility
-    propensities: tuple[float, ...]  # in the order of `eligibility.eligible`
-    bounds: tuple[float, ...]  # running sums
+    propensities: Floats  # in the order of `eligibility.eligible`
+    bounds: Floats  # running sums
     context: str = ""  # the key of the levels that the probabilities are for
 
     @classmethod
@@ -37,16 +42,16 @@ class Distribution:
         id: DistributionId,  # noqa: A002 - the field's own name
         snapshot_id: SnapshotId,
         eligibility: Eligibility,
-        propensities: Sequence[float],
+        propensities: ArrayLike,
         *,
         context: str = "",
     ) -> "Distribution":
         """Keep the propensities with their running sums."""
-        shares = tuple(propensities)
-        return cls(id, snapshot_id, eligibility, shares, tuple(accumulate(shares)), context)
+        shares = np.array(propensities, np.float64)
+        return cls(id, snapshot_id, eligibility, shares, shares.cumsum(), context)
 
     def draw(self, seed: int) -> tuple[int, float]:
         """Return the place of the drawn combo in the cohort's space, and its propensity."""
         point = stream(seed, PICK) * self.bounds[-1]
         pick = min(bisect_right(self.bounds, point), len(self.bounds) - 1)
-        return self.eligibility.eligible[pick], self.propensities[pick]
+        return self.eligibility.eligible[pick], float(self.propensities[pick])

@@ -1,18 +1,19 @@
 """Which features an arm in a context has: one-hot groups of levels, pairs and crosses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiment_engine.domain.bandit.arms import Arms
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 DELAY = 0  # the dimension that has a level more: sent after the quiet hours
+
+Factors = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -30,38 +31,28 @@ class Scales:
 class Group:
     """One block of columns: one column for each combination of the levels of its factors.
 
-    A factor is a dimension (0 to D-1) or a feature of the context (D and up).
+    A factor is a feature of the context (0 to G-1) or a dimension (G and up), in this order.
     """
 
-    factors: tuple[int, ...]
+    factors: Factors
     shape: tuple[int, ...]
     start: int  # its first column
     scale: float
 
     @property
-    def size(self) -> int:
-        """Return how many columns it has."""
-        return prod(self.shape)
+    def end(self) -> int:
+        """Return the column after its last."""
+        return self.start + prod(self.shape)
 
     @property
     def columns(self) -> slice:
         """Return its columns."""
-        return slice(self.start, self.start + self.size)
-
-    def code(self, values: Integers) -> Integers:
-        """Return which of its columns each row has; `values` has a column a factor.
-
-        Shapes: (n, D + G) to (n,).
-        """
-        code = np.zeros(len(values), np.int64)
-        for factor, size in zip(self.factors, self.shape, strict=True):
-            code = code * size + values[:, factor]
-        return code
+        return slice(self.start, self.end)
 
 
 @dataclass(frozen=True)
 class Design:
-    """The columns of the regression: intercept, levels, pairs of levels, context, crosses.
+    """The columns of the regression: intercept, levels, context, crosses, pairs of levels.
 
     No level is left out as a reference: the prior tells the effects apart.
     """
@@ -72,63 +63,99 @@ class Design:
     pairs: bool
 
     @cached_property
+    def levels(self) -> tuple[int, ...]:
+        """Return how many levels each factor has; the delay has one more than the arms."""
+        dimensions = list(self.arms.sizes)
+        dimensions[DELAY] += 1
+        return (*self.sizes, *dimensions)
+
+    @cached_property
+    def dimensions(self) -> Factors:
+        """Return the factors that are dimensions."""
+        return tuple(range(len(self.sizes), len(self.levels)))
+
+    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Return the blocks of columns, in order."""
         groups: list[Group] = []
         start = 0
         for factors, scale in self._blocks():
-            shape = tuple(self._levels_of[factor] for factor in factors)
-            groups.append(Group(factors, shape, start, scale))
-            start += groups[-1].size
+            groups.append(Group(factors, self.shape(factors), start, scale))
+            start = groups[-1].end
         return tuple(groups)
 
     @property
     def width(self) -> int:
         """Return the number of columns, d."""
-        last = self.groups[-1]
-        return last.start + last.size
+        return self.groups[-1].end
 
     @cached_property
     def precision(self) -> Floats:
         """Return the prior's precision of each column; shape (d,)."""
-        return np.concatenate([np.full(g.size, g.scale**-2) for g in self.groups])
+        return np.concatenate([np.full(prod(g.shape), g.scale**-2) for g in self.groups])
+
+    @cached_property
+    def meetings(self) -> Mapping[Factors, Integers]:
+        """Return where groups meet in a (d, d) matrix, by the factors that they have together.
+
+        Two groups meet once for each combination of levels of all their factors: a table over
+        these, flat, belongs at these places of the flat matrix. Shapes: (meetings, cells).
+        """
+        met: dict[Factors, list[Integers]] = {}
+        for one in self.groups:
+            for other in self.groups:
+                factors = tuple(sorted({*one.factors, *other.factors}))
+                shape = self.shape(factors)
+                values = np.indices(shape).reshape(len(factors), prod(shape))
+                row, column = (self._columns(group, factors, values) for group in (one, other))
+                met.setdefault(factors, []).append(row * self.width + column)
+        return {factors: np.stack(places) for factors, places in met.items()}
 
     def mean(self, intercept: float, leans: Sequence[Floats]) -> Floats:
         """Return the prior's mean: the intercept, and for levels the logarithm of their lean."""
         mean = np.zeros(self.width)
         mean[0] = intercept
         for group in self.groups:
-            if len(group.factors) == 1 and group.factors[0] < len(leans):
-                lean = leans[group.factors[0]]
+            if len(group.factors) == 1 and group.factors[0] in self.dimensions and leans:
+                lean = leans[group.factors[0] - len(self.sizes)]
                 mean[group.start : group.start + len(lean)] = np.log(lean)
         return mean
 
-    def codes(
-        self, arms: Integers, postponed: NDArray[np.bool_], contexts: Integers
-    ) -> list[Integers]:
-        """Return for each group which of its columns each of n rows has; shapes (n,)."""
-        levels = self.arms.levels[arms]
-        levels[:, DELAY] = np.where(postponed, self.arms.sizes[DELAY], levels[:, DELAY])
-        values = np.concatenate([levels, contexts], axis=1)
-        return [group.code(values) for group in self.groups]
+    def shape(self, factors: Factors) -> tuple[int, ...]:
+        """Return the shape of a table over these factors."""
+        return tuple(self.levels[factor] for factor in factors)
 
-    @cached_property
-    def _levels_of(self) -> tuple[int, ...]:
-        dimensions = list(self.arms.sizes)
-        dimensions[DELAY] += 1
-        return (*dimensions, *self.sizes)
+    def spread(self, theta: Floats, group: Group, features: Factors) -> Floats:
+        """Return a group's coefficients so that they add to a table over features and dimensions.
 
-    def _blocks(self) -> Iterator[tuple[tuple[int, ...], float]]:
-        number = len(self.arms.sizes)
-        dimensions, features = range(number), range(number, number + len(self.sizes))
+        `theta` may have draws in front: (..., d) to (..., one axis for each of the factors).
+        """
+        over = (*features, *self.dimensions)
+        shape = [self.levels[factor] if factor in group.factors else 1 for factor in over]
+        return theta[..., group.columns].reshape(*theta.shape[:-1], *shape)
+
+    def of_feature(self, features: Factors) -> Iterator[Group]:
+        """Yield the groups that have exactly these features of the context."""
+        for group in self.groups:
+            if tuple(f for f in group.factors if f < len(self.sizes)) == features:
+                yield group
+
+    def _columns(self, group: Group, factors: Factors, values: Integers) -> Integers:
+        code = np.zeros(values.shape[1], np.int64)
+        for factor, size in zip(group.factors, group.shape, strict=True):
+            code = code * size + values[factors.index(factor)]
+        return code + group.start
+
+    def _blocks(self) -> Iterator[tuple[Factors, float]]:
+        features = range(len(self.sizes))
         yield (), self.scales.intercept
-        for dimension in dimensions:
+        for dimension in self.dimensions:
             yield (dimension,), self.scales.main
         for feature in features:
             yield (feature,), self.scales.context
         for feature in features:
-            for dimension in dimensions:
+            for dimension in self.dimensions:
                 yield (feature, dimension), self.scales.cross
         if self.pairs:
-            for pair in combinations(dimensions, 2):
+            for pair in combinations(self.dimensions, 2):
                 yield pair, self.scales.pair

@@ -9,7 +9,7 @@ from experiment_engine.domain.bandit.arms import Arms, Belief
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
 from experiment_engine.domain.bandit.policy import Arrays
-from experiment_engine.domain.bandit.statistics import Floats, Statistics
+from experiment_engine.domain.bandit.statistics import Floats, Integers, Statistics
 
 _TIE = 1e-12  # relative: rates closer than this are one rate
 
@@ -63,11 +63,11 @@ class GreedyModel:
     epsilon: float
 
     def propensities(
-        self, context: Context, eligible: Sequence[int], *, postponed: bool = False
+        self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return epsilon / n each, and the rest evenly over the best smoothed rates."""
         del context, postponed
-        rates = self.rates[list(eligible)]
+        rates = self.rates.take(eligible)
         best = rates >= rates.max() * (1 - _TIE)
         chances = np.full(len(eligible), self.epsilon / len(eligible))
         chances[best] += (1 - self.epsilon) / best.sum()

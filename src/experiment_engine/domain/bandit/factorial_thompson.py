@@ -6,16 +6,15 @@ from functools import cached_property
 from math import log
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiment_engine.domain.bandit.arms import Arms, Belief
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
-from experiment_engine.domain.bandit.design import DELAY, Design, Scales
+from experiment_engine.domain.bandit.design import DELAY, Design, Factors, Scales
 from experiment_engine.domain.bandit.policy import Arrays
 from experiment_engine.domain.bandit.posterior_draws import DRAWS, FLOOR, best_shares
 from experiment_engine.domain.bandit.regression import Posterior, Rows, fit
-from experiment_engine.domain.bandit.statistics import Floats
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 SCALE = 0.5
 
@@ -42,6 +41,7 @@ class FactorialThompson:
             context=options.get("context_scale", usual.context),
             cross=options.get("cross_scale", usual.cross),
         )
+        self._designs: dict[tuple[tuple[int, ...], bool], Design] = {}
 
     def fit(self, cells: Cells, seed: int) -> "FactorialModel":
         """Return draws of the coefficients, with pairs if the evidence is for them."""
@@ -58,13 +58,15 @@ class FactorialThompson:
         return FactorialModel(design, arrays["draws"], self._floor)
 
     def _design(self, sizes: tuple[int, ...], *, pairs: bool) -> Design:
-        return Design(self._arms, sizes, self._scales, pairs)
+        if (sizes, pairs) not in self._designs:
+            self._designs[sizes, pairs] = Design(self._arms, sizes, self._scales, pairs)
+        return self._designs[sizes, pairs]
 
     def _posterior(self, design: Design, cells: Cells) -> Posterior:
-        codes = design.codes(cells.arms, cells.postponed, cells.contexts)
         rate = self._belief.rate
+        counts = (cells.contexts, cells.arms, cells.postponed, cells.trials, cells.successes)
         mean = design.mean(log(rate / (1 - rate)), self._belief.leans)
-        return fit(design, Rows(codes, cells.trials, cells.successes), mean)
+        return fit(Rows(design, *counts), mean)
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ class FactorialModel:
     floor: float
 
     def propensities(
-        self, context: Context, eligible: Sequence[int], *, postponed: bool = False
+        self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return the share of draws under which each eligible combo is best, with the floor."""
-        scores = self._late if postponed else self._in_time
-        total = scores.of_arms
-        for feature, level in enumerate(context):
-            total = total + scores.of_context[feature][level]
-        return best_shares(total, eligible, self.floor)
+        of_arms, of_context = self._late if postponed else self._in_time
+        scores = of_arms.copy()
+        for table, level in zip(of_context, context, strict=True):
+            scores += table[level]
+        return best_shares(scores, eligible, self.floor)
 
     def arrays(self) -> Arrays:
         """Return the draws, and what tells which column is which."""
@@ -94,39 +96,32 @@ class FactorialModel:
         }
 
     @cached_property
-    def _in_time(self) -> "_Scores":
-        return _Scores.of(self.design, self.draws, postponed=False)
+    def _in_time(self) -> tuple[Floats, Sequence[Floats]]:
+        return self._scores(postponed=False)
 
     @cached_property
-    def _late(self) -> "_Scores":
-        return _Scores.of(self.design, self.draws, postponed=True)
+    def _late(self) -> tuple[Floats, Sequence[Floats]]:
+        return self._scores(postponed=True)
 
+    def _scores(self, *, postponed: bool) -> tuple[Floats, Sequence[Floats]]:
+        """Return what arms, and each level of a feature, add to every draw's score of every arm.
 
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """What arms and contexts add to each draw's score; a decision is a sum of a few tables."""
+        A decision is a sum of these tables. What a feature adds by itself is left out: it is
+        the same for every arm. Shapes: (draws, K), and for each feature (levels, draws, K).
+        """
+        features = range(len(self.design.sizes))
+        of_arms = self._table((), postponed=postponed)
+        of_context = [self._table((feature,), postponed=postponed) for feature in features]
+        return of_arms, [np.ascontiguousarray(np.moveaxis(t, 1, 0)) for t in of_context]
 
-    of_arms: NDArray[np.float32]  # (draws, K)
-    of_context: Sequence[NDArray[np.float32]]  # a feature: (levels, draws, K)
-
-    @classmethod
-    def of(cls, design: Design, draws: Floats, *, postponed: bool) -> "_Scores":
-        """Add up the columns of every arm; single precision tells arms apart well enough."""
-        dimensions, number = len(design.arms.sizes), len(design.arms)
-        values = np.zeros((number, dimensions + len(design.sizes)), np.int64)
-        values[:, :dimensions] = design.arms.levels
-        if postponed:
-            values[:, DELAY] = design.arms.sizes[DELAY]
-        of_arms = np.zeros((len(draws), number))
-        of_context = [np.zeros((size, len(draws), number)) for size in design.sizes]
-        for group in design.groups:
-            coefficients = draws[:, group.columns]
-            features = [factor for factor in group.factors if factor >= dimensions]
-            if not features:
-                of_arms += coefficients[:, group.code(values)]
-            elif len(group.factors) > 1:  # a feature by itself adds the same to every arm
-                (feature,) = features
-                for level in range(design.sizes[feature - dimensions]):
-                    values[:, feature] = level
-                    of_context[feature - dimensions][level] += coefficients[:, group.code(values)]
-        return cls(of_arms.astype(np.float32), [t.astype(np.float32) for t in of_context])
+    def _table(self, features: Factors, *, postponed: bool) -> Floats:
+        design, number = self.design, len(self.draws)
+        table = np.zeros((number, *design.shape((*features, *design.dimensions))))
+        for group in design.of_feature(features):
+            if group.factors != features or not features:
+                table += design.spread(self.draws, group, features)
+        late = design.arms.sizes[DELAY]
+        axis = 1 + len(features)
+        delays = [late] * late if postponed else range(late)
+        kept = table.take(delays, axis=axis)
+        return kept.reshape(*kept.shape[:axis], len(design.arms))

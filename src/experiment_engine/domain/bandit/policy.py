@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
-from experiment_engine.domain.bandit.statistics import Floats
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 Arrays = Mapping[str, NDArray]  # type: ignore[type-arg]  # of several kinds
 
@@ -16,7 +16,7 @@ class Model(Protocol):
     """What a policy has learned; it stays as it is until the next snapshot."""
 
     def propensities(
-        self, context: Context, eligible: Sequence[int], *, postponed: bool = False
+        self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return one probability for each eligible arm, in its order; they sum to one.
 

@@ -8,25 +8,22 @@ floor is added so that every eligible arm keeps being tried and off-policy weigh
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from experiment_engine.domain.bandit.statistics import Floats
-
-Scores = NDArray[np.float32] | Floats
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 DRAWS = 64
 FLOOR = 0.05  # in all, shared evenly over the eligible arms
 
 
-def best_shares(scores: Scores, eligible: Sequence[int], floor: float) -> Floats:
+def best_shares(scores: Floats, eligible: Sequence[int] | Integers, floor: float) -> Floats:
     """Return how often each eligible arm is the best of them, with a floor under every one.
 
     `scores` has shape (draws, K); arms that are not eligible are taken out before the best is
-    looked for, and arms that tie under a draw share it. The floor is added, not clipped:
-    clipping and dividing again would take from every arm above it. Shape: (len(eligible),).
+    looked for. The floor is added, not clipped: clipping and dividing again would take from
+    every arm above it. Shape: (len(eligible),).
     """
-    number = len(eligible)
-    among = scores.take(eligible, axis=1)
-    tied = among == among.max(axis=1, keepdims=True)
-    best = (1 / tied.sum(axis=1)) @ tied
-    return np.asarray(best * ((1 - floor) / len(scores)) + floor / number, dtype=np.float64)
+    places = np.asarray(eligible)
+    out = np.full(scores.shape[1], -np.inf)
+    out[places] = 0.0
+    best = np.bincount((scores + out).argmax(axis=1), minlength=len(out))[places]
+    return np.asarray(best * ((1 - floor) / len(scores)) + floor / len(best))

@@ -13,6 +13,8 @@ from experiment_engine.domain.guardrails import Eligibility
 from experiment_engine.domain.identifiers import DistributionId, SnapshotId
 from experiment_engine.domain.moments import Instant
 
+_MEMO_LIMIT = 20_000  # distributions remembered: about 60 MB at 160 combos
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -51,16 +53,18 @@ class PolicyInForce:
         if made is not None:
             return made[1]
         shares = self.snapshot.model.propensities(
-            given, eligibility.eligible, postponed=eligibility.postponed
+            given, eligibility.places, postponed=eligibility.postponed
         )
         key = self.snapshot.levels.key(given) if given else ""
         distribution = Distribution.of(
             _distribution_id(self.snapshot.id, eligibility, key),
             self.snapshot.id,
             eligibility,
-            shares.tolist(),
+            shares,
             context=key,
         )
+        if len(self._made) >= _MEMO_LIMIT:
+            self._made.clear()
         self._made[id(eligibility), given] = (eligibility, distribution)
         return distribution
 

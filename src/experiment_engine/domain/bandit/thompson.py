@@ -10,7 +10,7 @@ from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
 from experiment_engine.domain.bandit.policy import Arrays
 from experiment_engine.domain.bandit.posterior_draws import DRAWS, FLOOR, best_shares
-from experiment_engine.domain.bandit.statistics import Floats
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 SCALE = 0.5
 
@@ -60,7 +60,7 @@ class DrawnModel:
     floor: float
 
     def propensities(
-        self, context: Context, eligible: Sequence[int], *, postponed: bool = False
+        self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return the share of draws under which each eligible combo is best, with the floor."""
         del context, postponed

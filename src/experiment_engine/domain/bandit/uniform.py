@@ -8,7 +8,7 @@ from experiment_engine.domain.bandit.arms import Arms, Belief
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
 from experiment_engine.domain.bandit.policy import Arrays
-from experiment_engine.domain.bandit.statistics import Floats
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 
 class Uniform:
@@ -35,7 +35,7 @@ class Uniform:
         return {}
 
     def propensities(
-        self, context: Context, eligible: Sequence[int], *, postponed: bool = False
+        self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return 1 / n for each of n eligible combos."""
         del context, postponed
