@@ -2,12 +2,14 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
 from tests.support.clevertap_double import (
     Call,
     double_sends,
@@ -36,20 +38,25 @@ class Stored:
 
     @classmethod
     def read(cls, database: Path) -> "Stored":
-        """Read everything that is compared."""
+        """Read everything that is compared from a file of SQLite's."""
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            return cls._read(connection)
+            (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
+            return cls._read(
+                lambda statement: [dict(row) for row in connection.execute(statement)], integrity
+            )
 
     @classmethod
-    def _read(cls, connection: sqlite3.Connection) -> "Stored":
-        def rows(statement: str) -> list[Row]:
-            return [dict(row) for row in connection.execute(statement)]
+    def read_postgresql(cls, url: str) -> "Stored":
+        """Read everything that is compared from PostgreSQL, by its address."""
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            return cls._read(lambda statement: list(connection.execute(statement.encode())), "ok")
 
+    @classmethod
+    def _read(cls, rows: Callable[[str], Sequence[Row]], integrity: str) -> "Stored":
         events = rows("SELECT * FROM event")
         names = ("mode", "cohort", "hour", "combo_key", "counted_for")
         sums = ("trials", "successes", "sent", "opened", "converted")
-        (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
         return cls(
             experiments={row["id"]: row for row in rows("SELECT * FROM experiment")},
             events={row["dedup_key"].rpartition(":")[2]: row for row in events},

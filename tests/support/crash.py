@@ -192,6 +192,7 @@ class Habits:
     seed: int
     most_events: int = 4  # in one request
     pause: float = 0.02  # seconds between requests, on average
+    more_ports: tuple[int, ...] = ()  # of other hosts, which get their share of the requests
 
 
 class Client:
@@ -203,7 +204,10 @@ class Client:
         self._count = 0
         self._acknowledged: list[Json] = []  # triggers, as they were sent
         self._known: list[tuple[str, str]] = []  # user and experiment
-        self._connection = http.client.HTTPConnection(HOST, habits.port, timeout=5)
+        self._connections = [
+            http.client.HTTPConnection(HOST, port, timeout=5)
+            for port in (habits.port, *habits.more_ports)
+        ]
 
     def run(self, stopping: threading.Event) -> None:
         """Send until told to stop; whatever breaks is tried again, or not."""
@@ -218,7 +222,8 @@ class Client:
         while not stopping.is_set():
             self._chance.choice(acts)()
             time.sleep(self._chance.expovariate(1 / self._habits.pause))
-        self._connection.close()
+        for connection in self._connections:
+            connection.close()
 
     def _trigger(self) -> None:
         events = [self._new_event() for _ in range(self._some())]
@@ -267,10 +272,15 @@ class Client:
 
     def _hang_up(self) -> None:
         """Send an event and leave before the answer: it is stored, or not."""
+        connection = self._connection()
         with contextlib.suppress(OSError, http.client.HTTPException):
-            self._connection.request("POST", "/webhook/amplitude", json.dumps(self._new_event()))
+            connection.request("POST", "/webhook/amplitude", json.dumps(self._new_event()))
             self._history.requests += 1
-        self._connection.close()
+        connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        several = len(self._connections) > 1
+        return self._chance.choice(self._connections) if several else self._connections[0]
 
     def _new_event(self) -> Json:
         marker = self._marker("event")
@@ -294,13 +304,14 @@ class Client:
 
     def _post(self, path: str, body: object) -> list[Json] | None:
         """Return the results if a whole 2xx was read, else None."""
+        connection = self._connection()
         try:
             self._history.requests += 1
-            self._connection.request("POST", path, json.dumps(body))
-            response = self._connection.getresponse()
+            connection.request("POST", path, json.dumps(body))
+            response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):
-            self._connection.close()
+            connection.close()
             time.sleep(0.01)
             return None
         if response.status != 200:

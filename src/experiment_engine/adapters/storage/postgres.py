@@ -174,6 +174,8 @@ class PostgresStorage:
                 transaction.commit()
             except BaseException:
                 is_broken = _give_up(core, connection)
+                if is_broken:
+                    self._writers.dispose()  # what waits in the pool broke with it, most likely
                 batch.is_in_doubt = batch.is_in_doubt or (is_ending and is_broken)
                 raise
 

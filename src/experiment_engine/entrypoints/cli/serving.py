@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import structlog
 import uvicorn
@@ -90,30 +90,30 @@ def worker() -> None:
     settings = read_settings(os.environ)
     if settings.is_sqlite:
         raise StorageInUse(_ONE_WRITER)
-    engine = _start_engine(settings)
-    delivering = _open_worker(engine, settings)
+    deliver(open_engine(settings, configure_logs(settings.log_format)), settings)
+
+
+def deliver(engine: Engine, settings: Settings) -> NoReturn:
+    """Run a worker until the process is told to stop, then end it."""
+    engine.open(paused=settings.start_paused)
+    worker = _open_worker(engine, settings)
     stopping = threading.Event()
     for how in (signal.SIGTERM, signal.SIGINT):
         signal.signal(how, lambda *_: stopping.set())
-    delivering.start()
+    worker.start()
     log.info("delivering", mode=engine.mode.value, configuration=engine.rules.fingerprint[:12])
-    while delivering.is_alive and not stopping.wait(_LOOK_AGAIN):
+    while worker.is_alive and not stopping.wait(_LOOK_AGAIN):
         pass
-    delivering.stop()
+    worker.stop()
     engine.close()
     sys.exit(0 if stopping.is_set() else 1)
 
 
 def open_application(settings: Settings, *, delivers: bool = True) -> tuple[Door, Running]:
     """Open the engine and everything around it; nothing runs before the server starts it."""
-    engine = _start_engine(settings)
-    return around(engine, _open_worker(engine, settings) if delivers else None, settings)
-
-
-def _start_engine(settings: Settings) -> Engine:
     engine = open_engine(settings, configure_logs(settings.log_format))
     engine.open(paused=settings.start_paused)
-    return engine
+    return around(engine, _open_worker(engine, settings) if delivers else None, settings)
 
 
 def _open_worker(engine: Engine, settings: Settings) -> Worker:
