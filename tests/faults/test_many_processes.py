@@ -1,4 +1,4 @@
-"""Two serving processes and two workers on one PostgreSQL: caps, and workers that come back late."""
+"""Two processes that serve and two workers on one PostgreSQL: caps, and who comes back late."""
 
 import json
 import signal
