@@ -1,5 +1,6 @@
 """What a policy is fitted to: weighed counts of arms in contexts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,18 @@ class Cells:
             np.zeros(number, np.bool_),
             statistics.trials,
             statistics.successes,
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence["Cells"]) -> "Cells":
+        """Return the rows of all parts, of which there is at least one."""
+        return cls(
+            np.concatenate([part.contexts for part in parts]),
+            np.concatenate([part.arms for part in parts]),
+            np.concatenate([part.postponed for part in parts]),
+            np.concatenate([part.trials for part in parts]),
+            np.concatenate([part.successes for part in parts]),
+            parts[0].sizes,
         )
 
     def by_arm(self, number: int) -> Statistics:

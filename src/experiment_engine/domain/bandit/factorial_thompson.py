@@ -46,10 +46,12 @@ class FactorialThompson:
     def fit(self, cells: Cells, seed: int) -> "FactorialModel":
         """Return draws of the coefficients, with pairs if the evidence is for them."""
         merged = cells.merged()
-        candidates = [self._design(cells.sizes, pairs=pairs) for pairs in (False, True)]
-        fitted = [(self._posterior(design, merged), design) for design in candidates]
-        posterior, design = max(fitted, key=lambda pair: pair[0].log_evidence)
-        return FactorialModel(design, posterior.draws(DRAWS, self._scale, seed), self._floor)
+        plain = self._posterior(merged, pairs=False)
+        # The columns of pairs are the last ones, and start from nothing.
+        paired = self._posterior(merged, pairs=True, start=plain.mean)
+        pairs = paired.log_evidence > plain.log_evidence
+        draws = (paired if pairs else plain).draws(DRAWS, self._scale, seed)
+        return FactorialModel(self._design(cells.sizes, pairs=pairs), draws, self._floor)
 
     def load(self, arrays: Arrays) -> "FactorialModel":
         """Return the model of these draws."""
@@ -62,11 +64,14 @@ class FactorialThompson:
             self._designs[sizes, pairs] = Design(self._arms, sizes, self._scales, pairs)
         return self._designs[sizes, pairs]
 
-    def _posterior(self, design: Design, cells: Cells) -> Posterior:
+    def _posterior(self, cells: Cells, *, pairs: bool, start: Floats | None = None) -> Posterior:
+        design = self._design(cells.sizes, pairs=pairs)
         rate = self._belief.rate
         counts = (cells.contexts, cells.arms, cells.postponed, cells.trials, cells.successes)
         mean = design.mean(log(rate / (1 - rate)), self._belief.leans)
-        return fit(Rows(design, *counts), mean)
+        if start is not None:
+            start = np.concatenate([start, mean[len(start) :]])
+        return fit(Rows(design, *counts), mean, start)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ from numpy.typing import ArrayLike
 
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.policy import Model, Policy
-from experiment_engine.domain.bandit.statistics import Floats, Integers, sums_by
+from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 GROWTH = 0.01  # it is fitted anew when its counts have grown by this share
 
 
 class Learner:
-    """Learns from batches of contexts, arms and rewards; see `policies.build`."""
+    """Learns from batches of contexts, arms and rewards; see `policies.build`.
+
+    Everything is refused with a ValueError, before anything changes, if a level or an arm does
+    not exist or columns differ in length.
+    """
 
     def __init__(
         self,
@@ -26,22 +30,22 @@ class Learner:
     ) -> None:
         """Start without any counts; `arms` is K, `context_levels` the size of each feature."""
         self._policy, self._number = policy, arms
-        self._sizes = tuple(context_levels) if policy.uses_context else ()
-        self._trials = np.zeros((int(np.prod(self._sizes, dtype=np.int64)), arms))
-        self._successes = np.zeros_like(self._trials)
+        self._levels = tuple(context_levels)
+        self._sizes = self._levels if policy.uses_context else ()
+        self._cells = Cells.none(self._sizes)
+        self._waiting: list[Cells] = []  # added since the cells were merged
         self._seed, self._growth = seed, growth
-        self._fitted_on = -1.0
+        self._known, self._fitted_on = 0.0, -1.0
         self._model: Model | None = None
 
     def propensities(self, contexts: ArrayLike) -> Floats:
         """Return each arm's probability in each context; shapes (n, G) to (n, K)."""
-        cells, places = np.unique(self._cells(contexts), return_inverse=True)
-        levels = np.stack(np.unravel_index(cells, self._sizes), axis=1) if self._sizes else None
-        model, every = self._fitted(), range(self._number)
-        table = [
-            model.propensities(() if levels is None else tuple(levels[place].tolist()), every)
-            for place in range(len(cells))
-        ]
+        rows = self._contexts(contexts)
+        if not len(rows):
+            return np.zeros((0, self._number))
+        different, places = np.unique(rows, axis=0, return_inverse=True)
+        model, every = self._fitted(), np.arange(self._number)
+        table = [model.propensities(tuple(levels), every) for levels in different.tolist()]
         return np.stack(table)[places.reshape(-1)]
 
     def choose(self, contexts: ArrayLike, rng: np.random.Generator) -> tuple[Integers, Floats]:
@@ -49,7 +53,7 @@ class Learner:
         shares = self.propensities(contexts)
         bounds = shares.cumsum(axis=1)
         points = rng.random(len(shares)) * bounds[:, -1]
-        arms = np.minimum((bounds < points[:, None]).sum(axis=1), self._number - 1)
+        arms = np.minimum((bounds <= points[:, None]).sum(axis=1), self._number - 1)
         return arms, shares[np.arange(len(arms)), arms]
 
     def update(
@@ -63,47 +67,63 @@ class Learner:
 
         A negative weight takes back what was added.
         """
+        levels, places = self._contexts(contexts), np.asarray(arms, np.int64)
         rewards = np.asarray(rewards, np.float64)
         counted = np.ones_like(rewards) if weights is None else np.asarray(weights, np.float64)
-        codes = self._cells(contexts) * self._number + np.asarray(arms, np.int64)
-        shape, size = self._trials.shape, self._trials.size
-        self._trials += sums_by(codes, counted, size).reshape(shape)
-        self._successes += sums_by(codes, rewards * counted, size).reshape(shape)
+        if not len(levels) == len(places) == len(rewards) == len(counted):
+            raise ValueError("contexts, arms, rewards and weights differ in length")
+        if len(places) and not 0 <= places.min() <= places.max() < self._number:
+            raise ValueError(f"arms are places from 0 to {self._number - 1}")
+        in_time = np.zeros(len(places), np.bool_)
+        self._waiting.append(
+            Cells(levels, places, in_time, counted, rewards * counted, self._sizes)
+        )
+        self._known += float(counted.sum())
 
     def discount(self, factor: float) -> None:
         """Let everything known so far count only this much."""
-        self._trials *= factor
-        self._successes *= factor
-        self._fitted_on = -1.0
+        known = self._merged()
+        self._cells = Cells(
+            known.contexts,
+            known.arms,
+            known.postponed,
+            known.trials * factor,
+            known.successes * factor,
+            self._sizes,
+        )
+        self._known, self._fitted_on = self._known * factor, -1.0
 
     def cells(self) -> Cells:
         """Return the counts that there are."""
-        cells, arms = np.nonzero((self._trials > 0) | (self._successes > 0))
-        contexts = (
-            np.stack(np.unravel_index(cells, self._sizes), axis=1)
-            if self._sizes
-            else np.zeros((len(cells), 0), np.int64)
-        )
+        known = self._merged()
+        there = (known.trials > 0) | (known.successes > 0)
         return Cells(
-            contexts,
-            arms,
-            np.zeros(len(arms), np.bool_),
-            np.maximum(self._trials[cells, arms], self._successes[cells, arms]),
-            self._successes[cells, arms],
+            known.contexts[there],
+            known.arms[there],
+            known.postponed[there],
+            np.maximum(known.trials, known.successes)[there],
+            known.successes[there],
             self._sizes,
         )
 
-    def _cells(self, contexts: ArrayLike) -> Integers:
+    def _merged(self) -> Cells:
+        if self._waiting:
+            self._cells = Cells.together([self._cells, *self._waiting]).merged()
+            self._waiting.clear()
+        return self._cells
+
+    def _contexts(self, contexts: ArrayLike) -> Integers:
+        """Check contexts, and return of them what the policy uses."""
         rows = np.asarray(contexts, np.int64)
-        if not self._sizes:
-            return np.zeros(len(rows), np.int64)
-        codes: Integers = np.ravel_multi_index(tuple(rows.T), self._sizes)
-        return codes
+        if rows.ndim != 2 or rows.shape[1] != len(self._levels):  # noqa: PLR2004 - (n, G)
+            raise ValueError(f"contexts have a row each and {len(self._levels)} columns")
+        if ((rows < 0) | (rows >= self._levels)).any():
+            raise ValueError(f"levels of a context are below {self._levels}, and not below 0")
+        return rows if self._sizes else rows[:, :0]
 
     def _fitted(self) -> Model:
-        known = float(self._trials.sum())
-        if self._model is None or abs(known - self._fitted_on) > self._growth * self._fitted_on:
-            # New draws with every fit, as in the engine; the same ones for the same counts.
-            self._model = self._policy.fit(self.cells(), self._seed + round(known))
-            self._fitted_on = known
+        grown = abs(self._known - self._fitted_on) > self._growth * self._fitted_on
+        if self._model is None or grown:
+            self._model = self._policy.fit(self.cells(), self._seed)
+            self._fitted_on = self._known
         return self._model

@@ -35,6 +35,13 @@ OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # name -> option -
     "uniform": {},
 }
 
+_OF_LEARNERS = {
+    "rate": (1e-6, 1 - 1e-6),
+    "weight": (1e-6, 1e9),
+    "seed": (0, 2**63 - 1),
+    "growth": (0.0, 1e9),
+}
+
 
 def build_policy(cohort: Cohort) -> Policy:
     """Return the policy that the cohort's configuration names."""
@@ -55,9 +62,14 @@ def build(
     """
     if name not in POLICIES:
         raise ValueError(f'there is no policy "{name}"; known: {", ".join(POLICIES)}')
-    known = {*OPTIONS[name], "rate", "weight", "seed", "growth"}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(f"{name} has no option {unknown[0]}; known: {', '.join(sorted(known))}")
+    known = {**OPTIONS[name], **_OF_LEARNERS}
+    for option, value in options.items():
+        if option not in known:
+            told = ", ".join(sorted(known))
+            raise ValueError(f"{name} has no option {option}; known: {told}")
+        low, high = known[option]
+        if not low <= value <= high:
+            raise ValueError(f"{option} = {value} is out of range: {low} to {high}")
     usual = Belief()
     belief = Belief(options.get("rate", usual.rate), options.get("weight", usual.weight))
     arms = Arms(tuple(dimensions))
