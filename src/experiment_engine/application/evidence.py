@@ -55,3 +55,10 @@ class Outcome(NamedTuple):
     held_out: bool
     converted: bool
     value: int  # in thousandths
+
+
+class Drawn(NamedTuple):
+    """What an experiment was drawn from: how many combos, and what chance each level had."""
+
+    number: int
+    shares: Mapping[str, Mapping[str, float]]  # dimension -> level -> probability

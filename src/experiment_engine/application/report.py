@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from experiment_engine.application.evidence import Frozen
 from experiment_engine.application.ports import Clock
+from experiment_engine.application.report_measurement import measurement
 from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
@@ -87,6 +89,12 @@ class Reading(Protocol):
     def failing_channels(self) -> Mapping[str, int]:
         """Return the channels that are not eligible, and their refusals in a row."""
 
+    def measured(self, mode: Mode) -> Mapping[CohortName, Mapping[str, float]]:
+        """Return each cohort's sums of measurement, over all days."""
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+
 
 @dataclass
 class Report:
@@ -121,6 +129,7 @@ class Report:
             },
             "top_combinations": top,
             "worst_combinations": worst,
+            "measurement": self._measurement(name),
             "holdout": {
                 "experiments": experiments.get(True, 0),
                 "trials": sum(c.trials for c in held_out),
@@ -131,6 +140,22 @@ class Report:
             "quarantined": self.reading.quarantine_size(),
             "generated_at": iso(self.clock.now()),
         }
+
+    def _measurement(self, cohort: CohortName | None) -> Answer:
+        """Return what has matured, for every cohort or one; `since` does not narrow it."""
+        sums, frozen = self.reading.measured(self.mode), self.reading.frozen(self.mode)
+        return {
+            name: measurement(
+                self.rules.cohorts[name], sums.get(name, {}), self._leader(name), frozen.get(name)
+            )
+            for name in ([cohort] if cohort is not None else self.rules.cohorts)
+        }
+
+    def _leader(self, cohort: CohortName) -> tuple[str, float] | None:
+        counts = self.reading.combo_counts(self.mode, cohort)
+        chances = self._cohort_chances(cohort, [c for c in counts if c.counted_for == Group.COMBO])
+        best = max(chances.items(), key=lambda item: item[1], default=None)
+        return None if best is None else (best[0].partition("/")[2], best[1])
 
     def outcomes(self, cohort: str | None = None) -> Answer:
         """Answer how deliveries ended: state, reason, number."""

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, case, desc, func, literal, select
+from sqlalchemy import Engine, Select, case, desc, func, literal, select
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.adapters.storage.measuring import MeasuringStatements
 from experiment_engine.application.evidence import AgeCount, BucketCount, StoredSnapshot
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.reward import Group
@@ -22,12 +23,8 @@ _told = tables.conversion_count.c
 _kept = tables.snapshot.c
 
 
-class EvidenceReader:
+class EvidenceReader(MeasuringStatements):
     """Answers each question of one consistent view; opened by `consistent`."""
-
-    def __init__(self, connection: Connection) -> None:
-        """Read on this connection."""
-        self._connection = connection
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:
         """Return the all-time trials and successes of each combo, postponed ones too."""
@@ -137,7 +134,7 @@ class EvidenceReader:
         return None
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
-        return self._connection.execute(query).all()
+        return self.core.execute(query).all()
 
 
 @contextmanager

@@ -1,21 +1,21 @@
 """What learning and measurement write, and the leases under which they do: any database."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.adapters.storage.measuring import ProgressStatements
 from experiment_engine.adapters.storage.sums import add_up, insert_or_leave
 from experiment_engine.application.evidence import Frozen, Outcome
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.identifiers import CohortName, EventName, SnapshotId, UserId
+from experiment_engine.domain.identifiers import CohortName, SnapshotId
 from experiment_engine.domain.moments import HOUR, Duration, Instant
 
-ALL_DAYS = -1
 MODELS_KEPT = Duration(2 * HOUR)  # so that a policy can go back to a good one
 
 _KEY = [column.name for column in tables.combo_count.primary_key.columns]
@@ -23,10 +23,8 @@ _SUMS = [column.name for column in tables.combo_count.columns if column.name not
 
 
 @dataclass(frozen=True)
-class LearningStatements:
+class LearningStatements(ProgressStatements):
     """Leases, frozen policies and the sums of measurement, in one transaction."""
-
-    core: Connection
 
     def take_lease(self, name: str, holder: str, now: Instant, span: Duration) -> bool:
         """Take or keep a lease until `now + span`; return whether it is the holder's.
@@ -112,44 +110,11 @@ class LearningStatements:
         )
         return gone.rowcount > 0
 
-    def progress(self, name: str) -> str:
-        """Return how far a piece of work has come; '' at its beginning."""
-        progress = tables.progress.c
-        found = self.core.execute(select(progress.position).where(progress.name == name)).scalar()
-        return found or ""
-
     def set_progress(self, name: str, position: str) -> None:
         """Remember how far a piece of work has come."""
         progress = tables.progress
         self.core.execute(delete(progress).where(progress.c.name == name))
         self.core.execute(progress.insert().values(name=name, position=position))
-
-    def entered(
-        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
-    ) -> frozenset[UserId]:
-        """Return the users among these whose outcome in the cohort is known already."""
-        known = tables.user_outcome.c
-        found = self.core.execute(
-            select(known.user_id).where(
-                known.mode == mode.value, known.cohort == cohort, known.user_id.in_(user_ids)
-            )
-        )
-        return frozenset(UserId(user_id) for (user_id,) in found)
-
-    def reached(
-        self, goal: EventName, user_ids: Collection[UserId]
-    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
-        """Return when each of these users reached the goal, and what it was worth."""
-        kept = tables.goal_reached.c
-        found = self.core.execute(
-            select(kept.user_id, kept.at, kept.value)
-            .where(kept.goal == goal, kept.user_id.in_(user_ids))
-            .order_by(kept.user_id, kept.at)
-        )
-        moments: dict[UserId, list[tuple[Instant, int]]] = {}
-        for user_id, at, value in found:
-            moments.setdefault(UserId(user_id), []).append((Instant(at), int(value or 0)))
-        return moments
 
     def add_outcomes(self, mode: Mode, cohort: CohortName, outcomes: Sequence[Outcome]) -> None:
         """Keep what came of users' first triggers."""
@@ -165,7 +130,7 @@ class LearningStatements:
         """Add to the sums of measurement, by day and name, and to those of all days."""
         every: dict[tuple[int, str], float] = dict(sums)
         for (_, name), value in sums.items():
-            every[ALL_DAYS, name] = every.get((ALL_DAYS, name), 0.0) + value
+            every[tables.ALL_DAYS, name] = every.get((tables.ALL_DAYS, name), 0.0) + value
         add_up(
             self.core,
             tables.measurement_sum,

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.application.evidence import Frozen
 from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
@@ -20,7 +21,7 @@ from experiment_engine.application.report_records import (
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
-from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
+from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
 
 _made = tables.experiment.c
@@ -265,6 +266,28 @@ class StorageReader:
             health.next_probe_at.is_not(None)
         )
         return dict(tuple(row) for row in self._rows(query))
+
+    def measured(self, mode: Mode) -> Mapping[CohortName, Mapping[str, float]]:
+        """Return each cohort's sums of measurement, over all days."""
+        kept = tables.measurement_sum.c
+        query = select(kept.cohort, kept.name, kept.value).where(
+            kept.mode == mode.value, kept.day == tables.ALL_DAYS
+        )
+        sums: dict[CohortName, dict[str, float]] = {}
+        for cohort, name, value in self._rows(query):
+            sums.setdefault(CohortName(cohort), {})[name] = value
+        return sums
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+        kept = tables.freeze.c
+        query = select(kept.cohort, kept.since, kept.snapshot_id, kept.reason).where(
+            kept.mode == mode.value
+        )
+        return {
+            CohortName(cohort): Frozen(Instant(since), SnapshotId(snapshot_id), reason)
+            for cohort, since, snapshot_id, reason in self._rows(query)
+        }
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         try:

@@ -332,11 +332,13 @@ measurement_sum = Table(
     metadata,
     Column("mode", Text, nullable=False),
     Column("cohort", Text, nullable=False),
-    Column("day", Integer, nullable=False),
+    Column("day", Integer, nullable=False),  # of the trigger; ALL_DAYS for the sum
     Column("name", Text, nullable=False),
     Column("value", Float, nullable=False),
     PrimaryKeyConstraint("mode", "cohort", "day", "name"),
 )
+
+ALL_DAYS = -1  # the day of the sum over all
 
 # How far work that goes through a table in steps has come.
 progress = Table(

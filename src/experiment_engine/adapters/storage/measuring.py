@@ -1,0 +1,119 @@
+"""What measurement reads: experiments whose window has closed, and what their users did."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from experiment_engine.adapters.storage import rows, statements, tables
+from experiment_engine.application.evidence import Drawn
+from experiment_engine.application.measure import Matured
+from experiment_engine.domain.cohorts.combo import DIMENSIONS
+from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.identifiers import (
+    CohortName,
+    DistributionId,
+    EventName,
+    ExperimentId,
+    UserId,
+)
+from experiment_engine.domain.moments import Instant
+
+_made = tables.experiment.c
+_EXPERIMENT = [_made[name.strip()] for name in statements.EXPERIMENT_COLUMNS.split(",")]
+
+
+@dataclass(frozen=True)
+class ProgressStatements:
+    """How far work has come that goes through a table in steps."""
+
+    core: Connection
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+        progress = tables.progress.c
+        found = self.core.execute(select(progress.position).where(progress.name == name)).scalar()
+        return found or ""
+
+
+@dataclass(frozen=True)
+class MeasuringStatements(ProgressStatements):
+    """Experiments whose window has closed, what they were drawn from, and their users."""
+
+    def matured(
+        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Matured]:
+        """Return the next experiments that were decided before `until`, by their ids."""
+        query = (
+            select(*_EXPERIMENT, _made.propensity, _made.distribution_id)
+            .where(
+                _made.id > after,
+                _made.id < rows.first_id_at(until),  # ids sort by the time of the decision
+                _made.mode == mode.value,
+                _made.cohort == cohort,
+            )
+            .order_by(_made.id)
+            .limit(limit)
+        )
+        return [
+            Matured(rows.experiment_from(tuple(row)[:-2]), row[-2], DistributionId(row[-1]))
+            for row in self.core.execute(query)
+        ]
+
+    def drawn_from(self, ids: Collection[DistributionId]) -> Mapping[DistributionId, Drawn]:
+        """Return the probabilities of these distributions."""
+        made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
+        among = tables.eligible_set.c
+        query = (
+            select(made.id, made.shares, among.eligible, space["keys"])
+            .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
+            .join(tables.combo_space, space.digest == kept.combos)
+            .join(tables.eligible_set, among.id == made.eligible_id)
+            .where(made.id.in_(ids))
+        )
+        spaces: dict[str, list[list[str]]] = {}
+        found: dict[DistributionId, Drawn] = {}
+        for id_, shares, eligible, keys in self.core.execute(query):
+            if keys not in spaces:
+                spaces[keys] = [key.split("|") for key in msgspec.json.decode(keys)]
+            found[DistributionId(id_)] = _drawn(
+                rows.propensities_from(shares, eligible), spaces[keys]
+            )
+        return found
+
+    def entered(
+        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
+    ) -> frozenset[UserId]:
+        """Return the users among these whose outcome in the cohort is known already."""
+        known = tables.user_outcome.c
+        found = self.core.execute(
+            select(known.user_id).where(
+                known.mode == mode.value, known.cohort == cohort, known.user_id.in_(user_ids)
+            )
+        )
+        return frozenset(UserId(user_id) for (user_id,) in found)
+
+    def reached(
+        self, goal: EventName, user_ids: Collection[UserId]
+    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
+        """Return when each of these users reached the goal, and what it was worth."""
+        kept = tables.goal_reached.c
+        found = self.core.execute(
+            select(kept.user_id, kept.at, kept.value)
+            .where(kept.goal == goal, kept.user_id.in_(user_ids))
+            .order_by(kept.user_id, kept.at)
+        )
+        moments: dict[UserId, list[tuple[Instant, int]]] = {}
+        for user_id, at, value in found:
+            moments.setdefault(UserId(user_id), []).append((Instant(at), int(value or 0)))
+        return moments
+
+
+def _drawn(propensities: Mapping[int, float], space: Sequence[Sequence[str]]) -> Drawn:
+    shares: dict[str, dict[str, float]] = {dimension: {} for dimension in DIMENSIONS}
+    for place, share in propensities.items():
+        for dimension, level in zip(DIMENSIONS, space[place], strict=True):
+            of_dimension = shares[dimension]
+            of_dimension[level] = of_dimension.get(level, 0.0) + share
+    return Drawn(len(propensities), shares)

@@ -1,0 +1,214 @@
+"""Adding up what has matured: lift, value against an even split, and sample ratios.
+
+A step goes through experiments whose window has closed, in the order of their ids, and adds to
+sums that reports read. It reads and adds up outside of every transaction; what it found is kept
+in a small one, only if nobody has gone the same step, so each experiment counts once.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from experiment_engine.application.evidence import Drawn, Outcome
+from experiment_engine.domain.bandit.reward import Group, contribution, group_of
+from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.cohorts.combo import DIMENSIONS
+from experiment_engine.domain.delivery.experiment import WAITING, Experiment, Mode
+from experiment_engine.domain.identifiers import (
+    CohortName,
+    DistributionId,
+    EventName,
+    ExperimentId,
+    UserId,
+)
+from experiment_engine.domain.measurement.lift import UserSums
+from experiment_engine.domain.measurement.off_policy import WeightSums
+from experiment_engine.domain.measurement.sample_ratio import RatioSums
+from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
+from experiment_engine.domain.rules import Rules
+
+AT_ONCE = 500  # experiments in one transaction
+GRACE = Duration(HOUR)  # for conversions that are told late
+
+EVEN, EVEN_VALUE, RATIO = "even", "even_value", "ratio"  # prefixes of names
+LIFT = {False: "lift.messaged", True: "lift.held_out"}
+HELD_OUT = "held_out"
+
+ERASED = "erased:"  # how the ids of users who are forgotten begin
+
+
+class Matured(NamedTuple):
+    """An experiment whose window has closed, and what it was drawn from."""
+
+    experiment: Experiment
+    propensity: float
+    distribution_id: DistributionId
+
+
+class Measuring(Protocol):
+    """What measuring reads: one consistent view."""
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+
+    def matured(
+        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Matured]:
+        """Return the next experiments that were decided before `until`, by their ids."""
+
+    def drawn_from(self, ids: Collection[DistributionId]) -> Mapping[DistributionId, Drawn]:
+        """Return the probabilities of these distributions."""
+
+    def entered(
+        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
+    ) -> frozenset[UserId]:
+        """Return the users among these whose outcome in the cohort is known already."""
+
+    def reached(
+        self, goal: EventName, user_ids: Collection[UserId]
+    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
+        """Return when each of these users reached the goal, and what it was worth."""
+
+
+class Keeping(Protocol):
+    """What measuring writes: one small transaction."""
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+
+    def set_progress(self, name: str, position: str) -> None:
+        """Remember how far a piece of work has come."""
+
+    def add_outcomes(self, mode: Mode, cohort: CohortName, outcomes: Sequence[Outcome]) -> None:
+        """Keep what came of users' first triggers."""
+
+    def add_measured(
+        self, mode: Mode, cohort: CohortName, sums: Mapping[tuple[int, str], float]
+    ) -> None:
+        """Add to the sums of measurement, by day and name, and to those of all days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found, and from where to where it went."""
+
+    mode: Mode
+    cohort: CohortName
+    after: str
+    upto: str
+    sums: Mapping[tuple[int, str], float]
+    outcomes: Sequence[Outcome]
+    more: bool
+
+    @property
+    def name(self) -> str:
+        """Return under what name the step's progress is kept."""
+        return _name(self.mode, self.cohort)
+
+
+def measure(
+    cohort: Cohort, mode: Mode, rules: Rules, measuring: Measuring, now: Instant
+) -> Step | None:
+    """Add up what has matured since the last step; None if nothing has."""
+    after = measuring.progress(_name(mode, cohort.name))
+    until = Instant(now - cohort.goal.window - GRACE)
+    found = measuring.matured(mode, cohort.name, ExperimentId(after), until, AT_ONCE)
+    if not found:
+        return None
+    drawn = measuring.drawn_from({one.distribution_id for one in found})
+    sums = _Sums(cohort, {})
+    for one in found:
+        sums.take(one, drawn[one.distribution_id])
+    outcomes = _outcomes(cohort, mode, found, measuring)
+    sums.take_outcomes(outcomes, rules.holdout_share)
+    upto, more = found[-1].experiment.id, len(found) == AT_ONCE
+    return Step(mode, cohort.name, after, upto, sums.by_day, outcomes, more)
+
+
+def keep(step: Step, keeping: Keeping) -> None:
+    """Add a step's sums, unless another process has gone the same step."""
+    if keeping.progress(step.name) != step.after:
+        return
+    keeping.add_outcomes(step.mode, step.cohort, step.outcomes)
+    keeping.add_measured(step.mode, step.cohort, step.sums)
+    keeping.set_progress(step.name, step.upto)
+
+
+def _name(mode: Mode, cohort: CohortName) -> str:
+    return f"measure:{mode.value}:{cohort}"
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The sums of one step, by day of the trigger and name."""
+
+    cohort: Cohort
+    by_day: dict[tuple[int, str], float]
+
+    def take(self, one: Matured, drawn: Drawn) -> None:
+        """Add what one experiment says of sample ratios and, if it is a trial, of value."""
+        made = one.experiment
+        counts = contribution(made)
+        if made.combo_key not in self.cohort.space.by_key or made.state in WAITING:
+            return
+        self._take_ratios(made, drawn, "decided")
+        if counts.trials and not made.held_out:
+            self._take_ratios(made, drawn, "counted")
+        if counts.trials and group_of(made) is Group.COMBO:
+            weight = np.array([1 / drawn.number / one.propensity])
+            reward = np.array([float(counts.successes)])
+            self._add(made, EVEN, WeightSums.of(weight, reward).named)
+            worth = np.array([counts.value / 1_000])
+            self._add(made, EVEN_VALUE, WeightSums.of(weight, worth).named)
+
+    def take_outcomes(self, outcomes: Iterable[Outcome], holdout_share: float) -> None:
+        """Add what came of users' first triggers."""
+        for outcome in outcomes:
+            value = outcome.value / 1_000
+            sums = UserSums(1, float(outcome.converted), value, value**2)
+            self._add_at(outcome.entered_at, LIFT[outcome.held_out], sums.named)
+            variance = holdout_share * (1 - holdout_share)
+            split = RatioSums(float(outcome.held_out), holdout_share, variance)
+            self._add_at(outcome.entered_at, f"{RATIO}.users.{HELD_OUT}", split.named)
+
+    def _take_ratios(self, made: Experiment, drawn: Drawn, point: str) -> None:
+        levels = self.cohort.space.by_key[made.combo_key].levels()
+        for dimension in DIMENSIONS:
+            for level, share in drawn.shares[dimension].items():
+                sums = RatioSums(float(levels[dimension] == level), share, share * (1 - share))
+                self._add(made, f"{RATIO}.{point}.{dimension}={level}", sums.named)
+
+    def _add(self, made: Experiment, prefix: str, named: "_Named") -> None:
+        self._add_at(made.triggered_at, prefix, named)
+
+    def _add_at(self, at: Instant, prefix: str, named: "_Named") -> None:
+        day = at // DAY
+        for name, value in named(prefix).items():
+            if value:
+                self.by_day[day, name] = self.by_day.get((day, name), 0.0) + value
+
+
+_Named = Callable[[str], Mapping[str, float]]
+
+
+def _outcomes(
+    cohort: Cohort, mode: Mode, found: Sequence[Matured], measuring: Measuring
+) -> Sequence[Outcome]:
+    """Return what came of users whose first trigger this is; who is erased is left out."""
+    firsts: dict[UserId, Experiment] = {}
+    for made, _, _ in found:
+        if contribution(made).trials and not made.manual and not made.user_id.startswith(ERASED):
+            firsts.setdefault(made.user_id, made)
+    for user_id in measuring.entered(mode, cohort.name, firsts):
+        del firsts[user_id]
+    reached = measuring.reached(cohort.goal.event, firsts)
+    return [_outcome(made, reached.get(user_id, ())) for user_id, made in firsts.items()]
+
+
+def _outcome(made: Experiment, moments: Sequence[tuple[Instant, int]]) -> Outcome:
+    inside = [worth for at, worth in moments if made.window_holds(at)]
+    return Outcome(
+        made.user_id, made.triggered_at, made.held_out, bool(inside), max(inside, default=0)
+    )
