@@ -1,9 +1,10 @@
 """The only place that joins ports to adapters. Read it to see what production is made of."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from experiment_engine.adapters.clevertap.sender import (
     Account,
@@ -21,7 +22,6 @@ from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
 from experiment_engine.application.learn import (
-    LEARNING_LEASE,
     Learning,
     Material,
     fit,
@@ -33,11 +33,13 @@ from experiment_engine.application.manage import (
     CANCELLED_AT_ONCE,
     cancel_some,
     erase_user,
+    fold_counts,
     prune,
     set_paused,
     what_cannot_be_sent,
 )
-from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender
+from experiment_engine.application.measure import keep, measure
+from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender, Transaction
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
@@ -49,9 +51,13 @@ from experiment_engine.domain.errors import OutcomeUnknown
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
-from experiment_engine.domain.moments import Duration, Instant
+from experiment_engine.domain.moments import SECOND, Duration, Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.settings import Settings
+
+T = TypeVar("T")
+
+UPKEEP_LEASE = Duration(30 * SECOND)  # far above the time of a step, a fit among them
 
 
 @dataclass
@@ -184,7 +190,7 @@ class Engine:
 
     def _learn_from(self, material: Material, now: Instant) -> None:
         name = material.cohort.name
-        lease = (f"learn:{name}", self._holder, now, LEARNING_LEASE)
+        lease = (f"learn:{name}", self._holder, now, UPKEEP_LEASE)
         if not self.storage.run(lambda tx: tx.take_lease(*lease)) and name in self.policies:
             return  # another process is at it
         learned = fit(material, self._learning)
@@ -201,9 +207,37 @@ class Engine:
             if stored is not None:
                 self.policies[name] = restored(stored, cohort)
 
-    def prune(self) -> bool:
-        """Delete a little of what is past its retention; return whether there may be more."""
-        return self.storage.run(lambda tx: prune(self.rules, tx, self.clock.now()))
+    def measure(self) -> bool:
+        """Add up a little of what has matured; return whether there may be more."""
+        more = False
+        for cohort in self.rules.cohorts.values():
+            with self.storage.evidence() as evidence:
+                step = measure(cohort, self.mode, self.rules, evidence, self.clock.now())
+            if step is not None:
+                self.storage.run(partial(self._under_lease, step.name, partial(keep, step)))
+                more = more or step.more
+        return more
+
+    def tidy(self) -> bool:
+        """Do a little of what keeps the database small; return whether there may be more."""
+        now = self.clock.now()
+        pruned = self.storage.run(lambda tx: prune(self.rules, tx, now))
+        folded = self.storage.run(
+            partial(
+                self._under_lease,
+                "fold",
+                lambda tx: fold_counts(self.rules, self.mode, tx, now),
+            )
+        )
+        return pruned or bool(folded)
+
+    def _under_lease(
+        self, name: str, work: Callable[[Transaction], T], tx: Transaction
+    ) -> T | None:
+        """Do work that one process does at a time; None where another has its turn."""
+        if not tx.take_lease(name, self._holder, self.clock.now(), UPKEEP_LEASE):
+            return None
+        return work(tx)
 
     def pause(self, scope: str | None, *, paused: bool) -> None:
         """Pause or resume one cohort, or everything."""

@@ -20,9 +20,10 @@ def drawn(engine: RunningEngine, experiment_id: str) -> str:
 
 
 def test_r1_a_send_is_a_trial(start: Start) -> None:
-    """A message without conversion speaks against its combo, at once."""
+    """A message without conversion speaks against its combo, when it had its time to convert."""
     engine = start(cohorts=TWO)
     combo = drawn(engine, engine.sent(USER))
+    engine.clock.advance("3d")
     assert engine.chances()[combo] == pytest.approx(0.1)
 
 

@@ -119,9 +119,8 @@ def a_door() -> Door:
     """Return the whole application, on nothing, with one secret that is for no scope at all."""
     secret = Credential(SecretStr("useless"), frozenset({"nothing"}))
     gates = [Gate([secret], name) for name in ("API_TOKEN", "AMPLITUDE", "CLEVERTAP")]
-    running = Running(
-        cast("Any", None), GroupCommit(cast("Any", None)), worker=None, api_gate=gates[0]
-    )
+    nothing = cast("Any", None)
+    running = Running(nothing, GroupCommit(nothing), None, gates[0], upkeep=nothing)
     return build_app(running, gates[1], gates[2])
 
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.statistics import Statistics
-from experiment_engine.domain.identifiers import ComboKey, SnapshotId, UserId
+from experiment_engine.domain.delivery.experiment import Experiment
+from experiment_engine.domain.identifiers import ComboKey, DistributionId, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
 
 
@@ -62,3 +63,11 @@ class Drawn(NamedTuple):
 
     number: int
     shares: Mapping[str, Mapping[str, float]]  # dimension -> level -> probability
+
+
+class Matured(NamedTuple):
+    """An experiment whose window has closed, and what it was drawn from."""
+
+    experiment: Experiment
+    propensity: float
+    distribution_id: DistributionId

@@ -23,11 +23,10 @@ from experiment_engine.domain.bandit.statistics import Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey
-from experiment_engine.domain.moments import HOUR, MINUTE, SECOND, Duration, Instant, hour_of
+from experiment_engine.domain.moments import HOUR, MINUTE, Instant, hour_of
 
 NOTICEABLE = 0.01  # a change this large, against what is known, is learned from at once
 AT_LATEST = MINUTE  # a smaller one by then
-LEARNING_LEASE = Duration(30 * SECOND)  # far above the time a fit takes
 CONTEXTS_LOOKED_AT = 5_000  # the newest experiments, for the levels of their contexts
 
 

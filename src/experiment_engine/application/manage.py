@@ -8,7 +8,7 @@ from experiment_engine.application.ports import EVERYTHING, Administration, Reta
 from experiment_engine.domain.delivery.experiment import Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.identifiers import CohortName, ComboKey, UserId
-from experiment_engine.domain.moments import DAY, Duration, Instant
+from experiment_engine.domain.moments import DAY, Duration, Instant, hour_of
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
@@ -57,6 +57,29 @@ PRUNED_AT_ONCE = 500  # rows of each kind in one transaction: ingest waits only 
 def prune(rules: Rules, administration: Administration, now: Instant) -> bool:
     """Delete a little of what is past its retention; return whether there may be more."""
     return administration.prune(_retained(rules, now), PRUNED_AT_ONCE) >= PRUNED_AT_ONCE
+
+
+FOLDED_AT_ONCE = 500
+DAYS_KEPT = Duration(60 * DAY)  # older days become months
+_A_DAY, _A_MONTH = 24, 720  # hours
+
+
+def fold_counts(rules: Rules, mode: Mode, administration: Administration, now: Instant) -> bool:
+    """Fold a little of old hours into days, and old days into months; say if there may be more.
+
+    Only hours whose trials have had all their time to convert: they weigh the same by then.
+    """
+    for name, cohort in rules.cohorts.items():
+        for span, before in (
+            (_A_DAY, hour_of(Instant(now - cohort.goal.window - DAY))),
+            (_A_MONTH, hour_of(Instant(now - cohort.goal.window - DAYS_KEPT))),
+        ):
+            moved = administration.fold_counts(
+                mode, name, span=span, before=before - before % span, limit=FOLDED_AT_ONCE
+            )
+            if moved:
+                return True
+    return False
 
 
 def _retained(rules: Rules, now: Instant) -> Retained:

@@ -5,21 +5,19 @@ sums that reports read. It reads and adds up outside of every transaction; what 
 in a small one, only if nobody has gone the same step, so each experiment counts once.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from experiment_engine.application.evidence import Drawn, Outcome
+from experiment_engine.application.evidence import Drawn, Matured, Outcome
+from experiment_engine.application.ports import Keeping, Measuring
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import WAITING, Experiment, Mode
 from experiment_engine.domain.identifiers import (
     CohortName,
-    DistributionId,
-    EventName,
     ExperimentId,
     UserId,
 )
@@ -37,57 +35,6 @@ LIFT = {False: "lift.messaged", True: "lift.held_out"}
 HELD_OUT = "held_out"
 
 ERASED = "erased:"  # how the ids of users who are forgotten begin
-
-
-class Matured(NamedTuple):
-    """An experiment whose window has closed, and what it was drawn from."""
-
-    experiment: Experiment
-    propensity: float
-    distribution_id: DistributionId
-
-
-class Measuring(Protocol):
-    """What measuring reads: one consistent view."""
-
-    def progress(self, name: str) -> str:
-        """Return how far a piece of work has come; '' at its beginning."""
-
-    def matured(
-        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
-    ) -> Sequence[Matured]:
-        """Return the next experiments that were decided before `until`, by their ids."""
-
-    def drawn_from(self, ids: Collection[DistributionId]) -> Mapping[DistributionId, Drawn]:
-        """Return the probabilities of these distributions."""
-
-    def entered(
-        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
-    ) -> frozenset[UserId]:
-        """Return the users among these whose outcome in the cohort is known already."""
-
-    def reached(
-        self, goal: EventName, user_ids: Collection[UserId]
-    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
-        """Return when each of these users reached the goal, and what it was worth."""
-
-
-class Keeping(Protocol):
-    """What measuring writes: one small transaction."""
-
-    def progress(self, name: str) -> str:
-        """Return how far a piece of work has come; '' at its beginning."""
-
-    def set_progress(self, name: str, position: str) -> None:
-        """Remember how far a piece of work has come."""
-
-    def add_outcomes(self, mode: Mode, cohort: CohortName, outcomes: Sequence[Outcome]) -> None:
-        """Keep what came of users' first triggers."""
-
-    def add_measured(
-        self, mode: Mode, cohort: CohortName, sums: Mapping[tuple[int, str], float]
-    ) -> None:
-        """Add to the sums of measurement, by day and name, and to those of all days."""
 
 
 @dataclass(frozen=True, slots=True)

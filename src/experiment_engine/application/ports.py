@@ -1,12 +1,20 @@
 """What the use cases need from outside."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from experiment_engine.application.changes import Changes
-from experiment_engine.application.evidence import AgeCount, BucketCount, StoredSnapshot
+from experiment_engine.application.evidence import (
+    AgeCount,
+    BucketCount,
+    Drawn,
+    Frozen,
+    Matured,
+    Outcome,
+    StoredSnapshot,
+)
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -17,6 +25,8 @@ from experiment_engine.domain.identifiers import (
     Channel,
     CohortName,
     ComboKey,
+    DistributionId,
+    EventName,
     ExperimentId,
     SnapshotId,
     UserId,
@@ -162,7 +172,32 @@ class Outbox(People, Protocol):
         """Remember a channel's refusals; with a next probe it is not eligible but for that."""
 
 
-class Evidence(Protocol):
+class Measuring(Protocol):
+    """What measuring reads: one consistent view."""
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+
+    def matured(
+        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Matured]:
+        """Return the next experiments that were decided before `until`, by their ids."""
+
+    def drawn_from(self, ids: Collection[DistributionId]) -> Mapping[DistributionId, Drawn]:
+        """Return the probabilities of these distributions."""
+
+    def entered(
+        self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
+    ) -> frozenset[UserId]:
+        """Return the users among these whose outcome in the cohort is known already."""
+
+    def reached(
+        self, goal: EventName, user_ids: Collection[UserId]
+    ) -> Mapping[UserId, Sequence[tuple[Instant, int]]]:
+        """Return when each of these users reached the goal, and what it was worth."""
+
+
+class Evidence(Measuring, Protocol):
     """What learning reads: one consistent view, on connections that cannot write."""
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:
@@ -204,8 +239,35 @@ class Lessons(Protocol):
     def take_lease(self, name: str, holder: str, now: Instant, span: Duration) -> bool:
         """Take or keep a lease until `now + span`; return whether it is the holder's."""
 
+    def freeze(self, mode: Mode, cohort: CohortName, frozen: Frozen) -> None:
+        """Keep a cohort's policy at a snapshot; one that is frozen already stays as it is."""
+
+    def unfreeze(self, mode: Mode, cohort: CohortName) -> bool:
+        """Let a cohort's policy learn again; return whether it was frozen."""
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+
     def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
         """Keep a snapshot with its model; models of much older ones are let go of."""
+
+
+class Keeping(Protocol):
+    """What measuring writes: one small transaction."""
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+
+    def set_progress(self, name: str, position: str) -> None:
+        """Remember how far a piece of work has come."""
+
+    def add_outcomes(self, mode: Mode, cohort: CohortName, outcomes: Sequence[Outcome]) -> None:
+        """Keep what came of users' first triggers."""
+
+    def add_measured(
+        self, mode: Mode, cohort: CohortName, sums: Mapping[tuple[int, str], float]
+    ) -> None:
+        """Add to the sums of measurement, by day and name, and to those of all days."""
 
 
 class Administration(People, Protocol):
@@ -237,7 +299,7 @@ class Administration(People, Protocol):
         """Return some of what waits for a combo."""
 
 
-class Transaction(Intake, Outbox, Lessons, Administration, Protocol):
+class Transaction(Intake, Outbox, Lessons, Keeping, Administration, Protocol):
     """Everything one transaction can do; each use case asks for its part only."""
 
 

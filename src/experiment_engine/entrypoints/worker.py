@@ -1,4 +1,4 @@
-"""The delivery worker: claims what is due, calls the provider, records its answers, learns.
+"""The delivery worker: claims what is due, calls the provider, records its answers.
 
 It runs on a thread of its own with its own event loop. Storage is synchronous and blocks only
 this loop; the provider's calls are what waits, so they are asynchronous.
@@ -19,14 +19,12 @@ from experiment_engine.domain.delivery.message import Answer, Call, Verdict
 from experiment_engine.domain.delivery.retry import Breaker
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import CallId, Channel
-from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
+from experiment_engine.domain.moments import SECOND, Duration, Instant
 from experiment_engine.domain.rules import ChannelRules
 
 log = structlog.get_logger()
 
 _IDLE = 0.05  # seconds between looks for what is due
-_LEARN_EVERY = Duration(SECOND // 2)
-_PRUNE_EVERY = Duration(10 * MINUTE)
 _RENEWALS = 12  # in the time of one lease
 
 
@@ -49,12 +47,6 @@ class DeliveryEngine(Protocol):
 
     def recover(self) -> None:
         """Settle what dead workers left behind."""
-
-    def learn(self) -> None:
-        """Refresh the policies' snapshots."""
-
-    def prune(self) -> bool:
-        """Delete a little of what is past its retention; return whether there may be more."""
 
 
 @dataclass
@@ -113,7 +105,7 @@ class Worker:
         self._leases: dict[CallId, float] = {}  # when they end, on a clock that is never set
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
-        self._learned_at = self._recovered_at = self._looked_at = self._prune_at = Instant(0)
+        self._recovered_at = self._looked_at = Instant(0)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -155,19 +147,13 @@ class Worker:
         await self._sender.close()
 
     def _turn(self) -> bool:
-        """Record what came in, claim what may go, learn; return whether there was work."""
+        """Record what came in, claim what may go; return whether there was work."""
         recorded = self._record()
         now = self._engine.clock.now()
         if abs(now - self._recovered_at) >= self._engine.lease // _RENEWALS:
             self._renew()
             self._engine.recover()
             self._recovered_at = now
-        if now - self._learned_at >= _LEARN_EVERY:
-            self._engine.learn()
-            self._learned_at = now
-        if now >= self._prune_at:
-            more = self._engine.prune()
-            self._prune_at = Instant(now + (SECOND if more else _PRUNE_EVERY))
         thorough = abs(now - self._looked_at) >= SECOND  # whichever way the clock is set
         if thorough:
             self._looked_at = now

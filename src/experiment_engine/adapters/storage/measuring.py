@@ -7,8 +7,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from experiment_engine.adapters.storage import rows, statements, tables
-from experiment_engine.application.evidence import Drawn
-from experiment_engine.application.measure import Matured
+from experiment_engine.application.evidence import Drawn, Matured
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import (

@@ -20,7 +20,7 @@ from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import Running
-from experiment_engine.entrypoints.refreshing import Refresher
+from experiment_engine.entrypoints.upkeep import Upkeep
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import Settings, read_settings
 
@@ -127,7 +127,7 @@ def around(engine: Engine, worker: Worker | None, settings: Settings) -> tuple[D
         lane=GroupCommit(engine.take),
         worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
-        refresher=Refresher(engine) if worker is None and engine.storage.is_shared else None,
+        upkeep=Upkeep(engine),
     )
     app = build_app(
         running,

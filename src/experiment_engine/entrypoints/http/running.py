@@ -9,7 +9,7 @@ from experiment_engine.bootstrap import Engine
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
-from experiment_engine.entrypoints.refreshing import Refresher
+from experiment_engine.entrypoints.upkeep import Upkeep
 from experiment_engine.entrypoints.worker import Worker
 
 
@@ -21,23 +21,21 @@ class Running:
     lane: GroupCommit
     worker: Worker | None
     api_gate: Gate
-    refresher: Refresher | None = None  # where there is no worker
+    upkeep: Upkeep
 
     def start(self) -> None:
         """Begin to take in and to deliver."""
         self.lane.start()
         if self.worker is not None:
             self.worker.start()
-        if self.refresher is not None:
-            self.refresher.start()
+        self.upkeep.start()
 
     def stop(self) -> None:
         """Take in what waits, let calls under way end, and close the database."""
         self.lane.stop()
         if self.worker is not None:
             self.worker.stop()
-        if self.refresher is not None:
-            self.refresher.stop()
+        self.upkeep.stop()
         self.engine.close()
 
     def readiness(self) -> dict[str, Any]:
