@@ -120,7 +120,7 @@ def a_door() -> Door:
     secret = Credential(SecretStr("useless"), frozenset({"nothing"}))
     gates = [Gate([secret], name) for name in ("API_TOKEN", "AMPLITUDE", "CLEVERTAP")]
     nothing = cast("Any", None)
-    running = Running(nothing, GroupCommit(nothing), None, gates[0], upkeep=nothing)
+    running = Running(nothing, GroupCommit(nothing), None, gates[0])
     return build_app(running, gates[1], gates[2])
 
 

@@ -113,21 +113,24 @@ def open_application(settings: Settings, *, delivers: bool = True) -> tuple[Door
     """Open the engine and everything around it; nothing runs before the server starts it."""
     engine = open_engine(settings, configure_logs(settings.log_format))
     engine.open(paused=settings.start_paused)
-    return around(engine, _open_worker(engine, settings) if delivers else None, settings)
+    worker = _open_worker(engine, settings) if delivers else None
+    return around(engine, worker, settings, Upkeep(engine))
 
 
 def _open_worker(engine: Engine, settings: Settings) -> Worker:
     return Worker(engine, open_sender(settings, engine.rules), engine.rules.channels)
 
 
-def around(engine: Engine, worker: Worker | None, settings: Settings) -> tuple[Door, Running]:
+def around(
+    engine: Engine, worker: Worker | None, settings: Settings, upkeep: Upkeep | None = None
+) -> tuple[Door, Running]:
     """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
         engine=engine,
         lane=GroupCommit(engine.take),
         worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
-        upkeep=Upkeep(engine),
+        upkeep=upkeep,
     )
     app = build_app(
         running,

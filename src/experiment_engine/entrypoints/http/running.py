@@ -21,21 +21,23 @@ class Running:
     lane: GroupCommit
     worker: Worker | None
     api_gate: Gate
-    upkeep: Upkeep
+    upkeep: Upkeep | None = None
 
     def start(self) -> None:
         """Begin to take in and to deliver."""
         self.lane.start()
         if self.worker is not None:
             self.worker.start()
-        self.upkeep.start()
+        if self.upkeep is not None:
+            self.upkeep.start()
 
     def stop(self) -> None:
         """Take in what waits, let calls under way end, and close the database."""
         self.lane.stop()
         if self.worker is not None:
             self.worker.stop()
-        self.upkeep.stop()
+        if self.upkeep is not None:
+            self.upkeep.stop()
         self.engine.close()
 
     def readiness(self) -> dict[str, Any]:
