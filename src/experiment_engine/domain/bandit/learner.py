@@ -16,7 +16,7 @@ class Learner:
     """Learns from batches of contexts, arms and rewards; see `policies.build`.
 
     Everything is refused with a ValueError, before anything changes, if a level or an arm does
-    not exist or columns differ in length.
+    not exist or columns differ in length. Policies without a context take any.
     """
 
     def __init__(
@@ -30,8 +30,7 @@ class Learner:
     ) -> None:
         """Start without any counts; `arms` is K, `context_levels` the size of each feature."""
         self._policy, self._number = policy, arms
-        self._levels = tuple(context_levels)
-        self._sizes = self._levels if policy.uses_context else ()
+        self._sizes = tuple(context_levels) if policy.uses_context else ()
         self._cells = Cells.none(self._sizes)
         self._waiting: list[Cells] = []  # added since the cells were merged
         self._seed, self._growth = seed, growth
@@ -113,13 +112,15 @@ class Learner:
         return self._cells
 
     def _contexts(self, contexts: ArrayLike) -> Integers:
-        """Check contexts, and return of them what the policy uses."""
+        """Return the levels that the policy looks at, which must be there."""
         rows = np.asarray(contexts, np.int64)
-        if rows.ndim != 2 or rows.shape[1] != len(self._levels):  # noqa: PLR2004 - (n, G)
-            raise ValueError(f"contexts have a row each and {len(self._levels)} columns")
-        if ((rows < 0) | (rows >= self._levels)).any():
-            raise ValueError(f"levels of a context are below {self._levels}, and not below 0")
-        return rows if self._sizes else rows[:, :0]
+        if not self._policy.uses_context:
+            return np.zeros((len(rows), 0), np.int64)
+        if rows.ndim != 2 or rows.shape[1] != len(self._sizes):  # noqa: PLR2004 - (n, G)
+            raise ValueError(f"contexts have a row each and {len(self._sizes)} columns")
+        if ((rows < 0) | (rows >= self._sizes)).any():
+            raise ValueError(f"levels of a context are below {self._sizes}, and not below 0")
+        return rows
 
     def _fitted(self) -> Model:
         grown = abs(self._known - self._fitted_on) > self._growth * self._fitted_on
