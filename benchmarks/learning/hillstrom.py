@@ -57,22 +57,21 @@ class Mailing:
 Maker = Callable[[Mailing, int], Chooser]
 
 
-def _ours(name: str, *, contextual: bool, **options: float) -> Maker:
+def _ours(name: str, **options: float) -> Maker:
     def made(mailing: Mailing, seed: int) -> Chooser:
-        sizes = mailing.sizes if contextual else ()
-        return build(name, (len(CAMPAIGNS),), sizes, seed=float(seed), **options)
+        return build(name, (len(CAMPAIGNS),), mailing.sizes, seed=float(seed), **options)
 
     return made
 
 
 POLICIES: Mapping[str, Maker] = {
-    "factorial_thompson": _ours("factorial_thompson", contextual=True),
-    "factorial_thompson, no floor": _ours("factorial_thompson", contextual=True, floor=0.0),
-    "thompson": _ours("thompson", contextual=False),
-    "thompson, no floor": _ours("thompson", contextual=False, floor=0.0),
-    "epsilon_greedy": _ours("epsilon_greedy", contextual=False),
+    "factorial_thompson": _ours("factorial_thompson"),
+    "factorial_thompson, no floor": _ours("factorial_thompson", floor=0.0),
+    "thompson": _ours("thompson"),
+    "thompson, no floor": _ours("thompson", floor=0.0),
+    "epsilon_greedy": _ours("epsilon_greedy"),
     "plain design": lambda _, seed: Plain(seed, arms=len(CAMPAIGNS)),
-    "uniform": _ours("uniform", contextual=False),
+    "uniform": _ours("uniform"),
 }
 
 
