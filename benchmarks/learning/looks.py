@@ -185,7 +185,9 @@ def main(arguments: Sequence[str]) -> int:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks learning looks")
     parser.add_argument("--first-seed", type=int, default=JUDGING.start)
-    parser.add_argument("--runs", type=int, default=1_000, help="of each scenario (1000)")
+    parser.add_argument(
+        "--runs", type=int, default=300, help="of each scenario (300; judged by 1,000)"
+    )
     parser.add_argument("--json", type=Path, help="add every run to this file, one a line")
     return parser.parse_args(arguments)
 
