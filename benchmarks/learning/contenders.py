@@ -4,22 +4,36 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from benchmarks.learning.days import Watchful
 from benchmarks.learning.peers import MabWiser, River, VowpalWabbit
 from benchmarks.learning.plain import Plain
 from benchmarks.learning.runs import Chooser
 from benchmarks.learning.world import DIMENSIONS, FEATURES
 from experiment_engine.domain.bandit import policies
+from experiment_engine.domain.bandit.learner import Learner
 
-Maker = Callable[[int], Chooser]  # from a seed
+Maker = Callable[[int, int], Chooser]  # from a seed and the number of triggers to come
 
 BASELINE = "plain"
 
 
 def own(name: str, **options: float) -> Maker:
     """Return a maker of one of our policies, fed as the engine feeds it."""
-    return lambda seed: policies.build(
-        name, DIMENSIONS, FEATURES, **{"seed": seed * 1_000_003, **options}
-    )
+    return lambda seed, _: _built(name, seed, options)
+
+
+def watchful(name: str, **options: float) -> Maker:
+    """Return a maker of one of our policies behind the change alarm, as it is in the engine."""
+    return lambda seed, triggers: Watchful(_built(name, seed, options), triggers)
+
+
+def peer(learner: Callable[[int], Chooser]) -> Maker:
+    """Return a maker of a learner that takes a seed alone."""
+    return lambda seed, _: learner(seed)
+
+
+def _built(name: str, seed: int, options: Mapping[str, float]) -> Learner:
+    return policies.build(name, DIMENSIONS, FEATURES, **{"seed": seed * 1_000_003, **options})
 
 
 OURS: Mapping[str, Maker] = {
@@ -28,9 +42,10 @@ OURS: Mapping[str, Maker] = {
     "thompson": own("thompson"),
     "factorial_thompson": own("factorial_thompson"),
     "factorial_thompson, no floor": own("factorial_thompson", floor=0.0),
+    "factorial_thompson, change alarm": watchful("factorial_thompson"),
 }
 
-_PEERS: Mapping[str, tuple[str, Maker]] = {  # name -> its package and its maker
+_PEERS: Mapping[str, tuple[str, Callable[[int], Chooser]]] = {  # name -> its package and its maker
     "vowpalwabbit squarecb": ("vowpalwabbit", VowpalWabbit),
     "mabwiser epsilon-greedy": ("mabwiser", partial(MabWiser, policy="epsilon_greedy")),
     "mabwiser thompson": ("mabwiser", partial(MabWiser, policy="thompson")),
@@ -39,11 +54,11 @@ _PEERS: Mapping[str, tuple[str, Maker]] = {  # name -> its package and its maker
 }
 
 CONTENDERS: Mapping[str, Maker] = {
-    BASELINE: Plain,
+    BASELINE: peer(Plain),
     **OURS,
     **{
-        name: maker
-        for name, (package, maker) in _PEERS.items()
+        name: peer(learner)
+        for name, (package, learner) in _PEERS.items()
         if importlib.util.find_spec(package) is not None
     },
 }

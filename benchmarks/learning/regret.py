@@ -71,7 +71,8 @@ def _played(track: str, contenders: Iterable[str], seeds: Sequence[int]) -> Iter
             continue
         for seed in seeds:
             started = time.monotonic()
-            run = play(make(kind, seed), CONTENDERS[contender](seed), int(horizon), seed)
+            chooser = CONTENDERS[contender](seed, int(horizon))
+            run = play(make(kind, seed), chooser, int(horizon), seed)
             late = (run.late_chosen - run.late_even) / (run.late_oracle - run.late_even)
             taken = time.monotonic() - started
             yield Row(track, contender, seed, run.regret, run.capture, late, taken)
