@@ -26,7 +26,7 @@ class Watchful:
         self, contexts: Integers, arms: Integers, rewards: Floats, weights: Floats | None = None
     ) -> None:
         del weights
-        day = int(self._seen / self._a_day)
+        day = min(int(self._seen / self._a_day), DAYS - 1)
         self._seen += len(arms)
         self._parts.append((day, contexts, arms, rewards))
         self._trials[day] += np.bincount(arms, minlength=ARMS)

@@ -81,7 +81,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     for name, maker in CONTENDERS.items():
         told = timed(
-            maker(SEED), make("factorial", SEED), learned=asked.learned, decisions=asked.decisions
+            maker(SEED, asked.learned + asked.decisions),
+            make("factorial", SEED),
+            learned=asked.learned,
+            decisions=asked.decisions,
         )
         sys.stdout.write(
             f"| {name} | {told.median_us:,.0f} | {told.p99_us:,.0f} | {told.in_force_ms:.1f} |\n"
