@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from experiment_engine.domain.bandit.arms import Arms, Belief
@@ -189,7 +190,7 @@ def test_a_mistake_names_what_is_allowed(name: str, options: dict[str, float], t
 
 
 @pytest.mark.parametrize("contexts", [[[3, 0]], [[-1, 0]], [[0]], [0]])
-def test_a_context_that_there_is_not_is_refused(contexts: list[object]) -> None:
+def test_a_context_that_there_is_not_is_refused(contexts: ArrayLike) -> None:
     """A policy that looks at the context refuses levels that were not announced."""
     made = learner("factorial_thompson", a_history(200, 9))
 
