@@ -1,5 +1,6 @@
 """The only place that joins ports to adapters. Read it to see what production is made of."""
 
+import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from experiment_engine.adapters.clevertap.sender import (
 from experiment_engine.adapters.dry_run.sender import DryRunSender
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
+from experiment_engine.adapters.storage.reading_pages import PageReader
 from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
 from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
+from experiment_engine.application.audit import Doer, erase_and_note, pause_and_note
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
 from experiment_engine.application.learn import (
     Learning,
@@ -32,13 +35,13 @@ from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
     CANCELLED_AT_ONCE,
     cancel_some,
-    erase_user,
     fold_counts,
     prune,
-    set_paused,
     what_cannot_be_sent,
 )
 from experiment_engine.application.measure import keep, measure
+from experiment_engine.application.noted import Noted
+from experiment_engine.application.pages import Pages
 from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender, Transaction
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
@@ -86,13 +89,18 @@ class Engine:
         self.report = Report(
             StorageReader(self.storage.readers), self.rules, self.mode, self.clock
         )
+        self.pages = Pages(
+            PageReader(self.storage.readers),
+            self.report.reading,
+            self.rules,
+            self.mode,
+            self.clock,
+        )
 
     def open(self, *, paused: bool = False) -> None:
         """Put in order what an earlier life left behind; call once, before anything else."""
         if paused:
-            self.storage.run(
-                lambda tx: set_paused(None, self.rules, tx, self.clock.now(), paused=True)
-            )
+            self.pause(None, paused=True, who="START_PAUSED")
         self._cancel_what_cannot_be_sent()
         # Where the database is shared, others may hold claims: theirs end with their leases.
         self.recover(all_claims=not self.storage.is_shared)
@@ -239,21 +247,34 @@ class Engine:
             return None
         return work(tx)
 
-    def pause(self, scope: str | None, *, paused: bool) -> None:
+    def pause(self, scope: str | None, *, paused: bool, who: str) -> None:
         """Pause or resume one cohort, or everything."""
-        self.storage.run(
-            lambda tx: set_paused(scope, self.rules, tx, self.clock.now(), paused=paused)
-        )
+        doer = self._doer(who)
+        self.storage.run(lambda tx: pause_and_note(scope, self.rules, tx, doer, paused=paused))
         self._tell("paused" if paused else "resumed", scope=scope or "everything")
 
-    def erase(self, user_id: UserId) -> None:
+    def note(self, noted: Noted) -> None:
+        """Keep what a person changed by other ways than a use case of its own."""
+        doer = self._doer(noted.who)
+        self.storage.run(lambda tx: tx.note(noted, doer.note_id, doer.at))
+
+    def erase(self, user_id: UserId, *, who: str) -> None:
         """Forget a user."""
-        self.storage.run(lambda tx: erase_user(user_id, tx, self.clock.now()))
+        doer = self._doer(who)
+        self.storage.run(lambda tx: erase_and_note(user_id, tx, doer))
         self._tell("erased a user")
 
     def close(self) -> None:
         """Let go of the database."""
         self.storage.close()
+
+    def key_of(self, purpose: str) -> bytes:
+        """Return a key that every process on this database has, another for every purpose."""
+        return hmac.digest(self.storage.salt(), purpose.encode(), "sha256")
+
+    def _doer(self, who: str) -> Doer:
+        now = self.clock.now()
+        return Doer(who, now, self.chance.note_id(now))
 
     def _tell(self, what: str, **fields: object) -> None:
         self.journal.lines([{"event": what, "level": "info", **fields}])

@@ -47,6 +47,10 @@ class Credential:
         """Compare in constant time."""
         return hmac.compare_digest(self.token.get_secret_value().encode(), presented)
 
+    def mark(self, key: bytes) -> str:
+        """Return what the secret is known by where it must not be written: a keyed digest."""
+        return hmac.new(key, self.token.get_secret_value().encode(), "sha256").hexdigest()
+
 
 def _written(read: Callable[[str], object]) -> BeforeValidator:
     """Read what a person wrote; a program's own value is checked by its type alone."""

@@ -25,6 +25,9 @@ class CountingChance:
     def call_id(self) -> CallId:
         return CallId(f"call-{self._next('call'):05}")
 
+    def note_id(self, at: Instant) -> str:
+        return f"note-{self._next('note'):05}"
+
     def snapshot_id(self) -> SnapshotId:
         return SnapshotId(f"snapshot-{self._next('snapshot'):05}")
 

@@ -15,6 +15,7 @@ from experiment_engine.application.evidence import (
     Outcome,
     StoredSnapshot,
 )
+from experiment_engine.application.noted import Noted
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -53,6 +54,9 @@ class Chance(Protocol):
 
     def call_id(self) -> CallId:
         """Return a new id for a call at a provider."""
+
+    def note_id(self, at: Instant) -> str:
+        """Return a new id for an entry of the audit that sorts by its time (UUIDv7)."""
 
     def snapshot_id(self) -> SnapshotId:
         """Return a new id for a snapshot."""
@@ -275,6 +279,12 @@ class Administration(People, Protocol):
 
     def set_paused(self, scope: str, *, paused: bool, at: Instant) -> None:
         """Pause or resume one cohort, or EVERYTHING."""
+
+    def paused(self) -> frozenset[str]:
+        """Return the scopes that are paused."""
+
+    def note(self, noted: Noted, note_id: str, at: Instant) -> None:
+        """Keep what a person changed; ids sort by time."""
 
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id."""

@@ -68,6 +68,12 @@ class Reading(Protocol):
     def distribution(self, distribution_id: str) -> DistributionRecord | None:
         """Return the probabilities that an experiment was drawn from."""
 
+    def attempts_of(self, experiment_ids: Sequence[str]) -> Mapping[str, Sequence[AttemptRecord]]:
+        """Return every try at the provider of some experiments, oldest first."""
+
+    def distributions(self, ids: Sequence[str]) -> Mapping[str, DistributionRecord]:
+        """Return the probabilities that some experiments were drawn from."""
+
     def users_experiments(self, user_id: UserId, limit: int) -> Sequence[ExperimentRecord]:
         """Return a user's experiments, newest first."""
 

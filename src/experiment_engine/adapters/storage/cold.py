@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.application.noted import Noted
 from experiment_engine.application.ports import Retained
 from experiment_engine.domain.bandit.reward import Counts
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
@@ -71,6 +72,24 @@ class ColdStatements:
             self.core.execute(pause.insert().values(scope=scope, since=at))
         if not paused:
             self.core.execute(delete(pause).where(pause.c.scope == scope))
+
+    def paused(self) -> frozenset[str]:
+        """Return the scopes that are paused."""
+        return frozenset(self.core.execute(select(tables.pause.c.scope)).scalars())
+
+    def note(self, noted: Noted, note_id: str, at: Instant) -> None:
+        """Keep what a person changed; ids sort by time."""
+        self.core.execute(
+            tables.audit.insert().values(
+                id=note_id,
+                at=at,
+                who=noted.who,
+                what=noted.what,
+                target=noted.target,
+                before=rows.to_json(noted.before),
+                after=rows.to_json(noted.after),
+            )
+        )
 
     def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""
@@ -163,6 +182,8 @@ class ColdStatements:
                 zone="UTC",
             )
         )
+        noted = tables.audit
+        self.core.execute(update(noted).where(noted.c.target == user_id).values(target=nobody))
         for table in (tables.event, tables.goal_reached, tables.choice, tables.counted):
             self.core.execute(delete(table).where(table.c.user_id == user_id))
         if not self.core.execute(

@@ -145,9 +145,14 @@ class StorageReader:
 
     def attempts(self, experiment_id: ExperimentId) -> Sequence[AttemptRecord]:
         """Return every try at the provider, oldest first."""
+        return self.attempts_of([experiment_id]).get(experiment_id, [])
+
+    def attempts_of(self, experiment_ids: Sequence[str]) -> Mapping[str, Sequence[AttemptRecord]]:
+        """Return every try at the provider of some experiments, oldest first."""
         tried = tables.attempt.c
         query = (
             select(
+                tried.experiment_id,
                 tried.number,
                 tried.call_id,
                 tried.started_at,
@@ -157,13 +162,20 @@ class StorageReader:
                 tried.status,
                 tried.answer,
             )
-            .where(tried.experiment_id == experiment_id)
+            .where(tried.experiment_id.in_(experiment_ids))
             .order_by(tried.number)
         )
-        return [AttemptRecord(*row) for row in self._rows(query)]
+        found: dict[str, list[AttemptRecord]] = {}
+        for experiment_id, *values in self._rows(query):
+            found.setdefault(experiment_id, []).append(AttemptRecord(*values))
+        return found
 
     def distribution(self, distribution_id: str) -> DistributionRecord | None:
         """Return the probabilities that an experiment was drawn from."""
+        return self.distributions([distribution_id]).get(distribution_id)
+
+    def distributions(self, ids: Sequence[str]) -> Mapping[str, DistributionRecord]:
+        """Return the probabilities that some experiments were drawn from."""
         made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
         among = tables.eligible_set.c
         query = (
@@ -180,27 +192,9 @@ class StorageReader:
             .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
             .join(tables.combo_space, space.digest == kept.combos)
             .join(tables.eligible_set, among.id == made.eligible_id)
-            .where(made.id == distribution_id)
+            .where(made.id.in_(ids))
         )
-        found = self._rows(query)
-        if not found:
-            return None
-        id_, shares, eligible, refused, snapshot_id, policy, taken_at, keys = found[0]
-        names = msgspec.json.decode(keys)
-        return DistributionRecord(
-            id=id_,
-            snapshot_id=snapshot_id,
-            policy=policy,
-            snapshot_taken_at=Instant(taken_at),
-            propensities={
-                names[place]: share
-                for place, share in rows.propensities_from(shares, eligible).items()
-            },
-            refused={
-                reason: [names[place] for place in places]
-                for reason, places in msgspec.json.decode(refused).items()
-            },
-        )
+        return {row[0]: _distribution(row) for row in self._rows(query)}
 
     def users_experiments(self, user_id: UserId, limit: int) -> Sequence[ExperimentRecord]:
         """Return a user's experiments, newest first."""
@@ -290,10 +284,34 @@ class StorageReader:
         }
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
-        try:
-            with self._readers.connect() as connection:
-                return connection.execute(query).all()
-        except (OperationalError, PoolTimeout) as error:
-            raise StorageUnavailable(
-                "The database does not answer now. Nothing is lost; ask again in a moment."
-            ) from error
+        return ask(self._readers, query)
+
+
+def ask(readers: Engine, query: Select[Any]) -> Sequence[Any]:
+    """Return a question's rows; raise StorageUnavailable where the database does not answer."""
+    try:
+        with readers.connect() as connection:
+            return connection.execute(query).all()
+    except (OperationalError, PoolTimeout) as error:
+        raise StorageUnavailable(
+            "The database does not answer now. Nothing is lost; ask again in a moment."
+        ) from error
+
+
+def _distribution(row: Sequence[Any]) -> DistributionRecord:
+    id_, shares, eligible, refused, snapshot_id, policy, taken_at, keys = row
+    names = msgspec.json.decode(keys)
+    return DistributionRecord(
+        id=id_,
+        snapshot_id=snapshot_id,
+        policy=policy,
+        snapshot_taken_at=Instant(taken_at),
+        propensities={
+            names[place]: share
+            for place, share in rows.propensities_from(shares, eligible).items()
+        },
+        refused={
+            reason: [names[place] for place in places]
+            for reason, places in msgspec.json.decode(refused).items()
+        },
+    )

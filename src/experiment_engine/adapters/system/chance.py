@@ -29,6 +29,11 @@ class SystemChance:
         """Return a new id for a call at a provider."""
         return CallId(str(uuid_utils.uuid7()))
 
+    def note_id(self, at: Instant) -> str:
+        """Return a new UUIDv7 of the machine's time; `at` is for clocks that tests turn."""
+        del at
+        return str(uuid_utils.uuid7())
+
     def snapshot_id(self) -> SnapshotId:
         """Return a new id for a snapshot."""
         return SnapshotId(str(uuid_utils.uuid7()))

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from experiment_engine.adapters.system.logs import configure_logs
 from experiment_engine.bootstrap import Engine, open_engine, open_sender
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse
+from experiment_engine.entrypoints.dashboard.app import Dashboard
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app
@@ -131,10 +132,12 @@ def around(
         worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
         upkeep=upkeep,
+        webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
     )
     app = build_app(
         running,
         Gate(settings.amplitude_webhook_secret, "AMPLITUDE_WEBHOOK_SECRET"),
         Gate(settings.clevertap_webhook_secret, "CLEVERTAP_WEBHOOK_SECRET"),
+        Dashboard(running),
     )
     return app, running

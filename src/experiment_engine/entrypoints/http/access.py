@@ -34,6 +34,9 @@ class Secret(Protocol):
     def matches(self, presented: bytes) -> bool:
         """Compare in constant time."""
 
+    def mark(self, key: bytes) -> str:
+        """Return what the secret is known by where it must not be written: a keyed digest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -63,7 +66,7 @@ class Gate:
     def refusal(self, headers: Headers, scope: Scope) -> Refused | None:
         """Return why the request may not come in, or None."""
         if not self.secrets:
-            return None if _is_local(headers) else _FOREIGN
+            return None if _is_local(headers) and not _from_other_site(headers) else _FOREIGN
         presented = _presented(headers)
         if presented is None:
             return _WRONG
@@ -74,6 +77,18 @@ class Gate:
         if any(secret.scopes is None or scope in secret.scopes for secret in matching):
             return None
         return Refused(403, "out_of_scope", f"This secret of {self.setting} is not for `{scope}`.")
+
+    def who(self, headers: Headers, key: bytes) -> str:
+        """Name whoever came in, without repeating a secret."""
+        presented = _presented(headers) if self.secrets else None
+        for secret in self.secrets if presented is not None else ():
+            if secret.matches(presented or b""):
+                return self.name(secret.mark(key))
+        return "this machine"
+
+    def name(self, mark: str) -> str:
+        """Name a secret by the beginning of its mark."""
+        return f"{self.setting} {mark[:6]}"
 
 
 def same(known: bytes, presented: bytes) -> bool:
@@ -95,6 +110,18 @@ def _presented(headers: Headers) -> bytes | None:
             return None
         return pair.partition(b":")[2]
     return None
+
+
+def _from_other_site(headers: Headers) -> bool:
+    """Say whether a page of another site makes a browser ask; following a link is no harm.
+
+    Without a secret the browser needs no cookie to be let in, so any site could try.
+    """
+    origin = headers.get(b"origin")
+    if origin is not None:  # sent with every change, and never when a link is followed
+        return origin.partition(b"://")[2] != headers.get(b"host")
+    site = headers.get(b"sec-fetch-site", b"none")
+    return site not in {b"same-origin", b"none"} and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 def _is_local(headers: Headers) -> bool:

@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiment_engine import __version__
+from experiment_engine.application.noted import Noted
 from experiment_engine.application.report import decided_experiment
 from experiment_engine.bootstrap import Engine
 from experiment_engine.domain.errors import UnknownCohort
@@ -69,6 +71,11 @@ def _engine(request: Request) -> Engine:
     return running(request).engine
 
 
+def _who(request: Request) -> str:
+    here = running(request)
+    return here.api_gate.who(dict(request.scope["headers"]), here.engine.key_of("dashboard"))
+
+
 def _lane(request: Request) -> Lane:
     return running(request).lane
 
@@ -89,12 +96,6 @@ LaneHere = Annotated[Lane, Depends(_lane)]
 
 open_routes = APIRouter(tags=["state"])
 routes = APIRouter(tags=["api"])
-
-
-@open_routes.get("/", include_in_schema=False)
-def home() -> Response:
-    """Lead to the readable description until there is a dashboard."""
-    return RedirectResponse("/docs")
 
 
 @open_routes.get("/health")
@@ -180,9 +181,9 @@ def user(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
 
 
 @routes.delete("/api/users/{user_id}", dependencies=[requires(Scope.ADMIN)])
-def erase(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
+def erase(user_id: UserPath, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Forget the user: what waits is cancelled, what is personal removed, the counts stay."""
-    engine.erase(UserId(user_id))
+    engine.erase(UserId(user_id), who=_who(request))
     return {"status": "erased", "user_id": user_id}
 
 
@@ -211,21 +212,25 @@ async def opt_in(
 
 
 @routes.post("/api/pause", dependencies=[requires(Scope.ADMIN)])
-def pause(engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None) -> dict[str, Any]:
+def pause(
+    request: Request, engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
+) -> dict[str, Any]:
     """Stop deciding and sending, for everything or one cohort; holds when this is answered."""
-    return _pause(engine, body, paused=True)
+    return _pause(request, engine, body, paused=True)
 
 
 @routes.post("/api/resume", dependencies=[requires(Scope.ADMIN)])
 def resume(
-    engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
+    request: Request, engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
 ) -> dict[str, Any]:
     """Go on deciding and sending."""
-    return _pause(engine, body, paused=False)
+    return _pause(request, engine, body, paused=False)
 
 
-def _pause(engine: Engine, body: CohortBody | None, *, paused: bool) -> dict[str, Any]:
-    engine.pause(body.cohort if body else None, paused=paused)
+def _pause(
+    request: Request, engine: Engine, body: CohortBody | None, *, paused: bool
+) -> dict[str, Any]:
+    engine.pause(body.cohort if body else None, paused=paused, who=_who(request))
     return {
         "paused": {scope: iso(since) for scope, since in engine.report.reading.paused().items()}
     }
@@ -253,5 +258,9 @@ async def _choose(
         Channel(channel),
     )
     (result,) = (await lane.submit([chosen])).results
+    after = {"channel": channel, "allowed": allowed}
+    what = "opted in" if allowed else "opted out"
+    noted = Noted(_who(request), what, user_id, after=after)
+    await run_in_threadpool(engine.note, noted)
     answer: dict[str, Any] = msgspec.to_builtins(result)
     return answer

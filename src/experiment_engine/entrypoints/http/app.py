@@ -14,14 +14,16 @@ from experiment_engine.entrypoints.http.access import Gate, Scope
 from experiment_engine.entrypoints.http.api import open_routes, routes
 from experiment_engine.entrypoints.http.bodies import MAX_BODY
 from experiment_engine.entrypoints.http.description import describe
-from experiment_engine.entrypoints.http.door import Door, Webhook
+from experiment_engine.entrypoints.http.door import App, Door, Webhook
 from experiment_engine.entrypoints.http.errors import add_error_handlers
 from experiment_engine.entrypoints.http.running import Running
 
 
-def build_app(running: Running, amplitude_gate: Gate, clevertap_gate: Gate) -> Door:
+def build_app(
+    running: Running, amplitude_gate: Gate, clevertap_gate: Gate, pages: App | None = None
+) -> Door:
     """Return the ASGI application; what it runs starts and stops with its lifespan."""
-    return Door(webhooks(amplitude_gate, clevertap_gate), running.lane, _api(running))
+    return Door(webhooks(amplitude_gate, clevertap_gate), running.lane, _api(running, pages))
 
 
 def webhooks(amplitude_gate: Gate, clevertap_gate: Gate) -> dict[str, Webhook]:
@@ -46,7 +48,7 @@ def webhooks(amplitude_gate: Gate, clevertap_gate: Gate) -> dict[str, Webhook]:
     }
 
 
-def _api(running: Running) -> FastAPI:
+def _api(running: Running, pages: App | None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         running.start()
@@ -64,6 +66,8 @@ def _api(running: Running) -> FastAPI:
     app.include_router(open_routes)
     app.include_router(routes)
     add_error_handlers(app)
+    if pages is not None:
+        app.router.default = pages  # whatever the API does not know
     generated = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Running:
     worker: Worker | None
     api_gate: Gate
     upkeep: Upkeep | None = None
+    webhook_asks_for_secret: bool = False  # as the dashboard tells newcomers
 
     def start(self) -> None:
         """Begin to take in and to deliver."""

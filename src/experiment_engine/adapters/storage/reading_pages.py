@@ -1,0 +1,303 @@
+"""What the dashboard's pages read: counters, and the newest few of each kind by an index.
+
+No question here reads more than a bounded part of a table that grows with every user.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Select, desc, func, or_, select
+
+from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.adapters.storage.reading import ask
+from experiment_engine.adapters.storage.remembered import Remembered
+from experiment_engine.application.page_records import (
+    AuditRecord,
+    DayCount,
+    KeptEvent,
+    ProcessRecord,
+    Recent,
+    SnapshotRecord,
+    Stopped,
+    WaitingCount,
+)
+from experiment_engine.application.report_records import QuarantineRecord
+from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.delivery.experiment import Mode, State
+from experiment_engine.domain.identifiers import CohortName, UserId
+from experiment_engine.domain.moments import Duration, Instant
+
+_HOURS_A_DAY = 24
+_AMONG = 5_000  # newest events that a filter looks through
+
+_count = tables.combo_count.c
+_made = tables.experiment.c
+_kept = tables.event.c
+_KEPT = (
+    _kept.user_id,
+    _kept.dedup_key,
+    _kept.source,
+    _kept.name,
+    _kept.happened_at,
+    _kept.received_at,
+    _kept.status,
+    _kept.reason,
+    _kept.experiment_id,
+)
+_RECENT = [_made[name] for name in Recent.__dataclass_fields__]
+
+
+class PageReader:
+    """Answers the questions of the pages, on connections that cannot write."""
+
+    def __init__(self, readers: Engine) -> None:
+        """Read through the engine's read-only connections."""
+        self._readers = readers
+        self._remembered = Remembered()
+
+    def day_counts(self, mode: Mode, cohort: CohortName, from_day: int) -> Sequence[DayCount]:
+        """Return the sums by day of the trigger, combo and group, from a day on.
+
+        Where there are very many counters, they may be half a minute old.
+        """
+        return self._remembered.answer(
+            ("days", mode, cohort, from_day),
+            lambda: self._day_counts(mode, cohort, from_day),
+            lambda counts: sum(count.rows for count in counts),
+        )
+
+    def _day_counts(self, mode: Mode, cohort: CohortName, from_day: int) -> Sequence[DayCount]:
+        day = _count.hour - _count.hour % _HOURS_A_DAY
+        query = (
+            select(
+                day,
+                _count.combo_key,
+                _count.counted_for,
+                func.sum(_count.trials),
+                func.sum(_count.successes),
+                func.sum(_count.sent),
+                func.count(),
+            )
+            .where(
+                _count.mode == mode.value,
+                _count.cohort == cohort,
+                _count.hour >= max(0, from_day * _HOURS_A_DAY),
+            )
+            .group_by(day, _count.combo_key, _count.counted_for)
+            .order_by(day, _count.combo_key)
+        )
+        return [
+            DayCount(hour // _HOURS_A_DAY, key, group, *(int(number) for number in numbers))
+            for hour, key, group, *numbers in self._rows(query)
+        ]
+
+    def conversions_by_age(
+        self, mode: Mode, cohort: CohortName, before_hour: int
+    ) -> Mapping[int, int]:
+        """Return conversions of messaged users by age bucket, of triggers before an hour."""
+        return self._remembered.answer(
+            ("ages", mode, cohort),
+            lambda: self._conversions_by_age(mode, cohort, before_hour),
+            lambda found: sum(found.values()),
+        )
+
+    def _conversions_by_age(
+        self, mode: Mode, cohort: CohortName, before_hour: int
+    ) -> Mapping[int, int]:
+        told = tables.conversion_count.c
+        query = (
+            select(told.age_bucket, func.sum(told.conversions))
+            .where(
+                told.mode == mode.value,
+                told.cohort == cohort,
+                told.hour < before_hour,
+                told.counted_for != Group.HOLDOUT.value,
+            )
+            .group_by(told.age_bucket)
+        )
+        return {bucket: int(number) for bucket, number in self._rows(query)}
+
+    def latest_events(
+        self,
+        limit: int,
+        *,
+        source: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        since: Instant | None = None,
+    ) -> Sequence[KeptEvent]:
+        """Return the newest events; a filter looks through the newest few thousand only."""
+        among = select(*_KEPT).order_by(desc(_kept.received_at)).limit(_AMONG)
+        if since is not None:
+            among = among.where(_kept.received_at > since)
+        newest = among.subquery()
+        query = select(newest).order_by(desc(newest.c.received_at)).limit(limit)
+        for column, wanted in (("source", source), ("name", name), ("status", status)):
+            if wanted:
+                query = query.where(newest.c[column] == wanted)
+        return [KeptEvent(*row) for row in self._rows(query)]
+
+    def users_own_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
+        """Return a user's events, newest first."""
+        query = (
+            select(*_KEPT)
+            .where(_kept.user_id == user_id)
+            .order_by(desc(_kept.received_at), desc(_kept.happened_at))
+            .limit(limit)
+        )
+        return [KeptEvent(*row) for row in self._rows(query)]
+
+    def raw_event(self, user_id: str, key: str) -> tuple[KeptEvent, bytes] | None:
+        """Return one event with the bytes in which it came."""
+        query = select(*_KEPT, _kept.raw).where(_kept.user_id == user_id, _kept.dedup_key == key)
+        found = self._rows(query)
+        return (KeptEvent(*found[0][:-1]), bytes(found[0][-1])) if found else None
+
+    def newest_experiments(self, among: int, cohort: CohortName | None) -> Sequence[Recent]:
+        """Return the cohort's experiments among the newest ones of all."""
+        newest = (
+            select(*_RECENT).order_by(desc(_made.id), desc(_made.user_id)).limit(among).subquery()
+        )
+        query = select(newest).order_by(desc(newest.c.id))
+        if cohort is not None:
+            query = query.where(newest.c.cohort == cohort)
+        return [Recent(*row) for row in self._rows(query)]
+
+    def experiments_named(self, ids: Sequence[str]) -> Mapping[str, Recent]:
+        """Return some experiments by their ids."""
+        query = select(*_RECENT).where(_made.id.in_(ids))
+        return {row[0]: Recent(*row) for row in self._rows(query)} if ids else {}
+
+    def waiting(
+        self, channels: Sequence[str], start: Instant, end: Instant, stretch: Duration
+    ) -> Sequence[WaitingCount]:
+        """Return how many messages are due in each stretch between two moments, by channel."""
+        place = (_made.due_at - start) - (_made.due_at - start) % stretch
+        query = (
+            select(place, _made.channel, func.count())
+            .where(
+                _made.state == State.SCHEDULED.value,
+                _made.channel.in_(channels),
+                _made.held_out.is_(False),
+                _made.due_at >= start,
+                _made.due_at < end,
+            )
+            .group_by(place, _made.channel)
+        )
+        return [
+            WaitingCount(Instant(start + offset), channel, int(messages))
+            for offset, channel, messages in self._rows(query)
+        ]
+
+    def waiting_up_to(self, limit: int) -> int:
+        """Return how many messages wait, counting no further than the limit and one."""
+        some = (
+            select(_made.due_at)
+            .where(_made.state == State.SCHEDULED.value, _made.held_out.is_(False))
+            .limit(limit + 1)
+            .subquery()
+        )
+        return int(self._rows(select(func.count()).select_from(some))[0][0])
+
+    def stopped(self, since: Instant) -> Sequence[Stopped]:
+        """Return what kept messages from going out, by reason, of what came since.
+
+        Where there is very much of it, the numbers may be half a minute old.
+        """
+        return self._remembered.answer(
+            "stopped",
+            lambda: self._stopped(since),
+            lambda counts: sum(count.times for count in counts),
+        )
+
+    def _stopped(self, since: Instant) -> Sequence[Stopped]:
+        events = (
+            select(_kept.reason, func.count())
+            .where(
+                _kept.received_at >= since, _kept.status == "ignored", _kept.reason.is_not(None)
+            )
+            .group_by(_kept.reason)
+        )
+        deliveries = (
+            select(func.coalesce(_made.reason, _made.state), func.count())
+            .where(
+                _made.id >= rows.first_id_at(since),
+                or_(
+                    _made.state.in_([State.CANCELLED.value, State.EXPIRED.value]),
+                    (_made.state == State.SCHEDULED.value) & _made.reason.is_not(None),
+                ),
+            )
+            .group_by(func.coalesce(_made.reason, _made.state))
+        )
+        both: Any = (("event", events), ("delivery", deliveries))
+        return [
+            Stopped(step, reason, int(times))
+            for step, query in both
+            for reason, times in self._rows(query)
+        ]
+
+    def snapshots(self, mode: Mode, cohort: CohortName, limit: int) -> Sequence[SnapshotRecord]:
+        """Return the newest refreshes of a cohort's policy."""
+        taken = tables.snapshot.c
+        query = (
+            select(taken.id, taken.policy, taken.taken_at)
+            .where(taken.mode == mode.value, taken.cohort == cohort)
+            .order_by(desc(taken.taken_at))
+            .limit(limit)
+        )
+        return [SnapshotRecord(*row) for row in self._rows(query)]
+
+    def quarantined(self, number: int) -> QuarantineRecord | None:
+        """Return one body that was not understood."""
+        kept = tables.quarantine.c
+        query = select(kept.id, kept.source, kept.received_at, kept.reason, kept.raw).where(
+            kept.id == number
+        )
+        found = self._rows(query)
+        return QuarantineRecord(*found[0]) if found else None
+
+    def freezes(self, mode: Mode) -> Mapping[str, tuple[Instant, str]]:
+        """Return the cohorts whose policy stays where it is: since when, and why."""
+        held = tables.freeze.c
+        query = select(held.cohort, held.since, held.reason).where(held.mode == mode.value)
+        return {cohort: (Instant(since), reason) for cohort, since, reason in self._rows(query)}
+
+    def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest changes that people made."""
+        noted = tables.audit.c
+        query = (
+            select(noted.at, noted.who, noted.what, noted.target, noted.before, noted.after)
+            .order_by(desc(noted.id))
+            .limit(limit)
+        )
+        return [AuditRecord(*row) for row in self._rows(query)]
+
+    def processes(self, since: Instant) -> Sequence[ProcessRecord]:
+        """Return the processes that were seen since."""
+        seen = tables.process.c
+        query = (
+            select(
+                seen.kind,
+                seen.host,
+                seen.version,
+                seen.configuration,
+                seen.started_at,
+                seen.seen_at,
+            )
+            .where(seen.seen_at >= since)
+            .order_by(desc(seen.seen_at))
+        )
+        return [ProcessRecord(*row) for row in self._rows(query)]
+
+    def schema_revision(self) -> str:
+        """Return the schema's version as the database notes it."""
+        with self._readers.connect() as connection:
+            row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+        return "" if row is None else str(row[0])
+
+    def database(self) -> str:
+        """Return which database it is."""
+        return {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[self._readers.dialect.name]
+
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        return ask(self._readers, query)

@@ -1,0 +1,38 @@
+"""What people change: each change leaves one entry, in the transaction that makes it."""
+
+from dataclasses import dataclass
+
+from experiment_engine.application.manage import erase_user, set_paused
+from experiment_engine.application.noted import Noted
+from experiment_engine.application.ports import EVERYTHING, Administration
+from experiment_engine.domain.identifiers import UserId
+from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """Who makes a change, when, and the id of its entry."""
+
+    who: str  # never a secret
+    at: Instant
+    note_id: str
+
+
+def pause_and_note(
+    scope: str | None, rules: Rules, administration: Administration, doer: Doer, *, paused: bool
+) -> None:
+    """Pause or resume, as `set_paused` does."""
+    wanted = scope or EVERYTHING
+    before = wanted in administration.paused()
+    set_paused(scope, rules, administration, doer.at, paused=paused)
+    what = "paused" if paused else "resumed"
+    noted = Noted(doer.who, what, wanted, {"paused": before}, {"paused": paused})
+    administration.note(noted, doer.note_id, doer.at)
+
+
+def erase_and_note(user_id: UserId, administration: Administration, doer: Doer) -> None:
+    """Forget a user, as `erase_user` does."""
+    # Before it is done: the entry's target becomes nobody's with everything else of the user.
+    administration.note(Noted(doer.who, "erased", user_id), doer.note_id, doer.at)
+    erase_user(user_id, administration, doer.at)

@@ -1,0 +1,135 @@
+"""What the dashboard's pages say, from the same counters and records as the reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from experiment_engine.application.cohort_results import (
+    CohortResults,
+    Counted,
+    cohort_results,
+)
+from experiment_engine.application.page_records import (
+    AuditRecord,
+    DayCount,
+    KeptEvent,
+    ProcessRecord,
+    Recent,
+    SnapshotRecord,
+    Stopped,
+    WaitingCount,
+)
+from experiment_engine.application.ports import EVERYTHING, Clock
+from experiment_engine.application.report import Reading
+from experiment_engine.application.report_records import QuarantineRecord
+from experiment_engine.domain.bandit.delay_curve import DelayCurve
+from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.errors import UnknownCohort
+from experiment_engine.domain.identifiers import CohortName, UserId
+from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
+from experiment_engine.domain.rules import Rules
+
+SHOWN_DAYS = 90  # of which a page shows the course
+
+
+class PageReading(Protocol):
+    """What pages need of the database besides what reports need; nothing here writes."""
+
+    def day_counts(self, mode: Mode, cohort: CohortName, from_day: int) -> Sequence[DayCount]:
+        """Return the sums by day of the trigger, combo and group, from a day on."""
+
+    def conversions_by_age(
+        self, mode: Mode, cohort: CohortName, before_hour: int
+    ) -> Mapping[int, int]:
+        """Return conversions by age bucket, of triggers before an hour."""
+
+    def latest_events(
+        self,
+        limit: int,
+        *,
+        source: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        since: Instant | None = None,
+    ) -> Sequence[KeptEvent]:
+        """Return the newest events; a filter looks through the newest few thousand only."""
+
+    def raw_event(self, user_id: str, key: str) -> tuple[KeptEvent, bytes] | None:
+        """Return one event with the bytes in which it came."""
+
+    def users_own_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
+        """Return a user's events, newest first."""
+
+    def newest_experiments(self, among: int, cohort: CohortName | None) -> Sequence[Recent]:
+        """Return the cohort's experiments among the newest ones of all."""
+
+    def experiments_named(self, ids: Sequence[str]) -> Mapping[str, Recent]:
+        """Return some experiments by their ids."""
+
+    def waiting(
+        self, channels: Sequence[str], start: Instant, end: Instant, stretch: Duration
+    ) -> Sequence[WaitingCount]:
+        """Return how many messages are due in each stretch between two moments, by channel."""
+
+    def waiting_up_to(self, limit: int) -> int:
+        """Return how many messages wait, counting no further than the limit and one."""
+
+    def stopped(self, since: Instant) -> Sequence[Stopped]:
+        """Return what kept messages from going out, by reason, of what came since."""
+
+    def snapshots(self, mode: Mode, cohort: CohortName, limit: int) -> Sequence[SnapshotRecord]:
+        """Return the newest refreshes of a cohort's policy."""
+
+    def quarantined(self, number: int) -> QuarantineRecord | None:
+        """Return one body that was not understood."""
+
+    def freezes(self, mode: Mode) -> Mapping[str, tuple[Instant, str]]:
+        """Return the cohorts whose policy stays where it is: since when, and why."""
+
+    def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest changes that people made."""
+
+    def processes(self, since: Instant) -> Sequence[ProcessRecord]:
+        """Return the processes that were seen since."""
+
+    def schema_revision(self) -> str:
+        """Return the schema's version as the database notes it."""
+
+    def database(self) -> str:
+        """Return which database it is."""
+
+
+@dataclass
+class Pages:
+    """Questions of the pages and their answers."""
+
+    reading: PageReading
+    records: Reading
+    rules: Rules
+    mode: Mode
+    clock: Clock
+
+    def results(self, cohort: str) -> CohortResults:
+        """Return what a cohort has achieved so far; raises UnknownCohort."""
+        if cohort not in self.rules.cohorts:
+            raise UnknownCohort(cohort, sorted(self.rules.cohorts))
+        known, now = self.rules.cohorts[CohortName(cohort)], self.clock.now()
+        paused = self.records.paused()
+        closed_before = (now - known.goal.window) // HOUR
+        counted = Counted(
+            totals=self.records.combo_counts(self.mode, known.name),
+            days=self.reading.day_counts(self.mode, known.name, now // DAY - SHOWN_DAYS),
+            curve=DelayCurve(
+                known.goal.window,
+                self.reading.conversions_by_age(self.mode, known.name, closed_before),
+            ),
+        )
+        frozen = self.reading.freezes(self.mode).get(known.name)
+        return cohort_results(
+            known,
+            counted,
+            now,
+            mode=self.mode.value,
+            paused=EVERYTHING in paused or known.name in paused,
+            frozen=None if frozen is None else frozen[1],
+        )

@@ -1,0 +1,68 @@
+"""How combos stand against each other: draws of all their rates at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from experiment_engine.domain.bandit.statistics import Floats
+
+QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)  # of 95, 80 and 50 % bands, and the middle
+_DRAWS = 2_000
+_SEED = 1  # the same counts give the same answer
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Rates of K combos drawn from what is known of them, shape (draws, K)."""
+
+    drawn: Floats
+
+    @cached_property
+    def means(self) -> Floats:
+        """Return each combo's mean rate, shape (K,)."""
+        return np.asarray(self.drawn.mean(axis=0))
+
+    @cached_property
+    def quantiles(self) -> Floats:
+        """Return the quantiles of each combo's rate, shape (len(QUANTILES), K)."""
+        return np.asarray(np.quantile(self.drawn, QUANTILES, axis=0))
+
+    @cached_property
+    def best(self) -> Floats:
+        """Return the probability of each combo to be the best, shape (K,), sums to 1."""
+        wins = np.bincount(self.drawn.argmax(axis=1), minlength=self.drawn.shape[1])
+        return np.asarray(wins / len(self.drawn), dtype=np.float64)
+
+    def together(self, places: Sequence[int]) -> tuple[float, float, float]:
+        """Return the mean rate over some combos, each as heavy, with its 95 % band."""
+        drawn = self.drawn[:, list(places)].mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return float(drawn.mean()), float(low), float(high)
+
+    def beats(self, one: int, other: int) -> float:
+        """Return the probability that one combo's rate is higher than another's."""
+        return float((self.drawn[:, one] > self.drawn[:, other]).mean())
+
+    def difference(self, one: int, other: int) -> tuple[float, float, float]:
+        """Return by how much one rate is higher than another, with its 95 % band."""
+        drawn = self.drawn[:, one] - self.drawn[:, other]
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return float(drawn.mean()), float(low), float(high)
+
+
+def standing(
+    successes: Floats, trials: Floats, *, prior_rate: float, prior_weight: float
+) -> Standing:
+    """Draw from independent Beta posteriors whose common prior is the pooled rate.
+
+    The same model as `chances_to_be_best`: the pooled rate is itself drawn towards
+    `prior_rate`, both as strong as `prior_weight` trials.
+    """
+    pooled = (successes.sum() + prior_weight * prior_rate) / (trials.sum() + prior_weight)
+    ahead = successes + prior_weight * pooled
+    behind = np.maximum(trials - successes, 0.0) + prior_weight * (1 - pooled)
+    return Standing(
+        np.random.default_rng(_SEED).beta(ahead, behind, size=(_DRAWS, len(successes)))
+    )

@@ -1,0 +1,83 @@
+"""What needs a hand: each with where to go, and nothing that the engine does by itself."""
+
+from dataclasses import dataclass
+
+from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.moments import MINUTE, Duration, Instant
+from experiment_engine.entrypoints.dashboard import labels
+from experiment_engine.entrypoints.dashboard.pages import Asked
+
+_SILENT = Duration(30 * MINUTE)  # without any event for this long, something may be broken
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing for a person to do."""
+
+    what: str
+    why: str
+    link: str
+    link_text: str
+
+
+def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
+    """Return what needs a hand, the most pressing first."""
+    engine = asked.engine
+    found = [
+        Need(
+            f"Paused: {labels.scope(scope)}",
+            "Nothing of it is decided or sent.",
+            "/guardrails",
+            "Look",
+        )
+        for scope in engine.report.reading.paused()
+    ]
+    found += [
+        Need(
+            f"{labels.words(channel)} is failing",
+            f"The provider refused its last {refused} messages, so it rests.",
+            "/health",
+            "Look",
+        )
+        for channel, refused in engine.report.reading.failing_channels().items()
+    ]
+    found += [
+        Need(
+            f"{labels.words(cohort)} has stopped learning",
+            reason,
+            f"/results/{cohort}",
+            "Look",
+        )
+        for cohort, (_, reason) in engine.pages.reading.freezes(engine.mode).items()
+    ]
+    quarantined = engine.report.reading.quarantine_size()
+    if quarantined:
+        found.append(
+            Need(
+                f"{labels.number(quarantined)} not understood",
+                "They came with the right secret and are kept; nothing follows from them.",
+                "/events?show=quarantine",
+                "Look",
+            )
+        )
+    silent_for = 0 if heard_at is None else engine.clock.now() - heard_at
+    if silent_for > _SILENT:
+        found.append(
+            Need(
+                f"No event for {labels.span(silent_for)}",
+                "If people use the app now, the webhook may be broken.",
+                "/events",
+                "Look",
+            )
+        )
+    if engine.mode is Mode.DRY_RUN:
+        found.append(
+            Need(
+                "Sending is off",
+                "Messages are rendered and shown, and nobody is written to. Set"
+                " CLEVERTAP_ACCOUNT_ID and CLEVERTAP_PASSCODE to send.",
+                "/health",
+                "Look",
+            )
+        )
+    return found
