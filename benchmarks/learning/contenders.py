@@ -17,14 +17,18 @@ Maker = Callable[[int, int], Chooser]  # from a seed and the number of triggers 
 BASELINE = "plain"
 
 
+GROWTH_AT_LENGTH = 0.03  # long runs are fitted anew less often than the engine (0.01) would
+_LONG = 50_000
+
+
 def own(name: str, **options: float) -> Maker:
     """Return a maker of one of our policies, fed as the engine feeds it."""
-    return lambda seed, _: _built(name, seed, options)
+    return lambda seed, triggers: _built(name, seed, triggers, options)
 
 
 def watchful(name: str, **options: float) -> Maker:
     """Return a maker of one of our policies behind the change alarm, as it is in the engine."""
-    return lambda seed, triggers: Watchful(_built(name, seed, options), triggers)
+    return lambda seed, triggers: Watchful(_built(name, seed, triggers, options), triggers)
 
 
 def peer(learner: Callable[[int], Chooser]) -> Maker:
@@ -32,8 +36,10 @@ def peer(learner: Callable[[int], Chooser]) -> Maker:
     return lambda seed, _: learner(seed)
 
 
-def _built(name: str, seed: int, options: Mapping[str, float]) -> Learner:
-    return policies.build(name, DIMENSIONS, FEATURES, **{"seed": seed * 1_000_003, **options})
+def _built(name: str, seed: int, triggers: int, options: Mapping[str, float]) -> Learner:
+    pace = {"growth": GROWTH_AT_LENGTH} if triggers >= _LONG else {}
+    seeded = {"seed": seed * 1_000_003, **pace, **options}
+    return policies.build(name, DIMENSIONS, FEATURES, **seeded)
 
 
 OURS: Mapping[str, Maker] = {
