@@ -72,13 +72,15 @@ def main(arguments: Sequence[str]) -> int:
     null_seeds = range(asked.first_seed, asked.first_seed + asked.null_seeds)
     writes = partial(_noted, to=asked.json)
     sys.stdout.write(heading("Conversions that come late"))
-    for pace in (SLOW, FAST):
+    if seeds:
         makers = contenders(asked.policies, WAYS)
-        rows = [writes(row) for row in _played("factorial", pace, makers, seeds)]
-        sys.stdout.write("\n".join([*_delayed_table(pace, rows, seeds), ""]))
-    makers = contenders(asked.policies, NULL_WAYS)
-    rows = [writes(row) for row in _played("null", FAST, makers, null_seeds)]
-    sys.stdout.write("\n".join([*_null_table(rows, null_seeds), ""]))
+        for pace in (SLOW, FAST):
+            rows = [writes(row) for row in _played("factorial", pace, makers, seeds)]
+            sys.stdout.write("\n".join([*_delayed_table(pace, rows, seeds), ""]))
+    if null_seeds:
+        makers = contenders(asked.policies, NULL_WAYS)
+        rows = [writes(row) for row in _played("null", FAST, makers, null_seeds)]
+        sys.stdout.write("\n".join([*_null_table(rows, null_seeds), ""]))
     return 0
 
 
@@ -88,8 +90,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--policies", nargs="+", default=["factorial_thompson"], choices=list(POLICIES)
     )
     parser.add_argument("--first-seed", type=int, default=JUDGING.start)
-    parser.add_argument("--seeds", type=int, default=2, help="how many (2; judged by 10)")
-    parser.add_argument("--null-seeds", type=int, default=4, help="likewise (4; judged by 20)")
+    parser.add_argument("--seeds", type=int, default=2, help="how many (2; judged by 10; 0: none)")
+    parser.add_argument(
+        "--null-seeds", type=int, default=4, help="where messages do nothing (4; judged by 20)"
+    )
     parser.add_argument("--json", type=Path, help="add every run to this file, one a line")
     return parser.parse_args(arguments)
 
