@@ -21,6 +21,7 @@ from tests.support.crash import COMMAND, HOST
 from tests.support.server import eventually, free_port
 
 _SHORT_LEASES = Path(__file__).with_name("short_leases.py")
+_SOURCES = f"{Path.cwd()}:{Path.cwd() / 'src'}"
 _PATIENCE = 40.0  # seconds; only a failing test waits that long
 
 
@@ -69,7 +70,7 @@ class Fleet:
             return subprocess.Popen(
                 arguments,
                 cwd=self.folder,
-                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd()), **environ},
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": _SOURCES, **environ},
                 stdout=log,
                 stderr=log,
             )
