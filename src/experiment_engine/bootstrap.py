@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from experiment_engine.adapters.clevertap.sender import (
@@ -14,6 +15,8 @@ from experiment_engine.adapters.clevertap.sender import (
     open_client,
 )
 from experiment_engine.adapters.dry_run.sender import DryRunSender
+from experiment_engine.adapters.storage import backups, copying
+from experiment_engine.adapters.storage.copying import Tell
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
 from experiment_engine.adapters.storage.reading_pages import PageReader
@@ -318,6 +321,29 @@ def migrate(settings: Settings) -> tuple[str | None, str]:
     if settings.is_sqlite:
         return migrate_file(settings.database_path)
     return migrate_database(settings.database_url)
+
+
+def copy_to_postgresql(source: Settings, target: Settings, tell: Tell) -> Mapping[str, int]:
+    """Copy a SQLite database into an empty PostgreSQL one; return the rows of each table."""
+    now = SystemClock().now()
+    return copying.copy_to_postgresql(source.database_path, target.database_url, now, tell)
+
+
+def back_up(settings: Settings, copy: Path) -> None:
+    """Write a copy of the database to a new file."""
+    if settings.is_sqlite:
+        backups.back_up_sqlite(settings.database_path, copy, SystemClock().now())
+    else:
+        backups.back_up_postgresql(settings.database_url, copy)
+
+
+def restore(settings: Settings, copy: Path) -> None:
+    """Make the database from a copy; there must be none yet."""
+    now = SystemClock().now()
+    if settings.is_sqlite:
+        backups.restore_sqlite(copy, settings.database_path, now)
+    else:
+        backups.restore_postgresql(copy, settings.database_url, now)
 
 
 def open_sender(settings: Settings, rules: Rules) -> MessageSender:

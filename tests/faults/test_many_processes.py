@@ -53,6 +53,8 @@ def test_a_cap_holds_over_all_hosts(tmp_path: Path) -> None:
         states = _states(url)
         sent = sends_by_user(double.ledger())
         doubles = double_sends(double.ledger())
+        fleet.workers[0].send_signal(signal.SIGTERM)
+        assert fleet.workers[0].wait(PATIENCE) == 0
     print(f"{USERS} users, {len(COHORTS)} cohorts due at the same instant: {dict(states)}")
     assert Counter(sent.values()) == {CAP: USERS}
     assert not doubles
@@ -83,7 +85,7 @@ def _stop_and_continue(folder: Path, *, rows: int, zombies: int) -> None:
     with _one_fleet(folder, config, in_flight=24, lease=f"{LEASE:g}s") as (fleet, double, url):
         _post_to_both(fleet, [{"event_type": "one", "user_id": f"user {n}"} for n in range(rows)])
         stops = _stop_workers(fleet, url, zombies)
-        _until_all_ended(url)
+        _until_all_ended(url, PATIENCE + rows / 50)
         states = _states(url)
         time.sleep(0.5)  # for whoever is late to try
         assert _states(url) == states, "somebody who was late wrote"
@@ -163,5 +165,5 @@ def _left(url: str) -> int:
     return sum(n for (state, _), n in states.items() if state in ("scheduled", "claimed"))
 
 
-def _until_all_ended(url: str) -> None:
-    eventually(lambda: not _left(url), PATIENCE)
+def _until_all_ended(url: str, patience: float = PATIENCE) -> None:
+    eventually(lambda: not _left(url), patience)

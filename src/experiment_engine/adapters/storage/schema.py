@@ -44,7 +44,21 @@ def prepare(url: URL) -> None:
         engine.dispose()
     if not has_tables:
         migrate(url)
-    elif revision != _head():
+    else:
+        _refuse_unknown(revision)
+
+
+def require_newest(url: URL) -> None:
+    """Raise UnknownSchema unless the database's schema is the one of this version."""
+    engine = create_engine(url)
+    try:
+        _refuse_unknown(_revision(engine))
+    finally:
+        engine.dispose()
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    if revision != _head():
         raise UnknownSchema(
             f"The database's schema is {revision or 'unknown'} and this version needs "
             f"{_head()}: run `experiment-engine migrate` (after a backup), or start the version "

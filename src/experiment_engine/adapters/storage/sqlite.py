@@ -106,7 +106,7 @@ class SqliteStorage:
         self._path = path
         self._lock_file = _lock(path)
         try:
-            prepare(_url(path))
+            prepare(embedded_url(path))
         except DBAPIError as error:
             self._lock_file.close()
             raise ConfigurationError(
@@ -185,14 +185,19 @@ class SqliteStorage:
 
 def migrate_file(path: Path) -> tuple[str | None, str]:
     """Bring a database to this version's schema; return the revision before and after."""
-    lock_file = _lock(path)
-    try:
-        return migrate(_url(path))
-    finally:
-        lock_file.close()
+    with held(path):
+        return migrate(embedded_url(path))
 
 
-def _url(path: Path) -> URL:
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a database for this process; raise StorageInUse if another one does."""
+    with _lock(path):
+        yield
+
+
+def embedded_url(path: Path) -> URL:
+    """Return SQLAlchemy's address of a file."""
     return URL.create("sqlite", database=str(path))  # takes the path as it is, % and all
 
 
@@ -204,7 +209,7 @@ def _is_trouble(error: sqlite3.DatabaseError) -> bool:
 
 def open_readers(path: Path) -> Engine:
     """Return an engine whose connections can read only."""
-    engine = create_engine(_url(path), pool_size=4, max_overflow=8)
+    engine = create_engine(embedded_url(path), pool_size=4, max_overflow=8)
 
     @event.listens_for(engine, "connect")
     def _read_only(connection: sqlite3.Connection, _record: object) -> None:

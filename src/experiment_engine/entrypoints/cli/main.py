@@ -7,6 +7,7 @@ import cyclopts
 
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
+from experiment_engine.entrypoints.cli.backing_up import backup, restore
 from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.serving import serve, worker
 
@@ -22,6 +23,8 @@ app = cyclopts.App(
 app.command(serve)
 app.command(worker)
 app.command(migrate)
+app.command(backup)
+app.command(restore)
 
 FAILED, WRONG_USE = 1, 2
 
