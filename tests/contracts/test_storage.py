@@ -48,6 +48,7 @@ from experiment_engine.domain.events import Source
 from experiment_engine.domain.guardrails import Eligibility
 from experiment_engine.domain.identifiers import (
     CallId,
+    CohortName,
     ComboKey,
     DistributionId,
     EventName,
@@ -579,10 +580,15 @@ def test_offers_add_and_are_given_back(storage: Storage) -> None:
 # Deliveries
 
 
-def due(storage: Storage, limit: int = 100, **changes: Any) -> list[str]:
-    given: dict[str, Any] = {"held_out": False, "paused": (), **changes}
+def due(
+    storage: Storage,
+    limit: int = 100,
+    *,
+    held_out: bool = False,
+    paused: Sequence[CohortName] = (),
+) -> list[str]:
     with storage.transaction() as tx:
-        return [found.experiment_id for found in tx.due(PUSH, NOW, limit, **given)]
+        return [found.experiment_id for found in tx.due({(PUSH, held_out): limit}, NOW, paused)]
 
 
 def waiting(number: int, due_in: int, **changes: Any) -> Experiment:
@@ -616,7 +622,7 @@ def test_due_carries_its_message(storage: Storage) -> None:
     store(storage, with_experiments(waiting(1, 0)))
 
     with storage.transaction() as tx:
-        (found,) = tx.due(PUSH, NOW, 1, held_out=False, paused=())
+        (found,) = tx.due({(PUSH, False): 1}, NOW, ())
 
     assert (found.user_id, found.zone, found.language) == ("u1", "Asia/Kolkata", "en")
     assert (found.title, found.body, found.seed) == ("Title", "Body", 2**63 - 1)

@@ -79,11 +79,11 @@ def claim(
     allowance = min(allowance, pace.allowance(now))
     switches = switched_off(outbox, rules, delivering.guardrails.mode, now)
     paused = [name for name in rules.cohorts if switches.is_paused(name)]
-    dues: list[Due] = []
+    limits: dict[tuple[Channel, bool], int] = {}
     for channel in elsewhere:
         wanted = min(max(0, free[channel]) * rules.channels[channel].batch, allowance)
-        dues += outbox.due(channel, now, wanted + spare, held_out=False, paused=paused)
-        dues += outbox.due(channel, now, spare, held_out=True, paused=paused)
+        limits |= {(channel, False): wanted + spare, (channel, True): spare}
+    dues = outbox.due(limits, now, paused)
     if not dues:
         return Claimed((), (), now)
     user_ids = list(dict.fromkeys(due.user_id for due in dues))

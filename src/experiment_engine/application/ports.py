@@ -146,16 +146,14 @@ class Outbox(People, Protocol):
 
     def due(
         self,
-        channel: Channel,
+        limits: Mapping[tuple[Channel, bool], int],
         now: Instant,
-        limit: int,
-        *,
-        held_out: bool,
         paused: Sequence[CohortName],
     ) -> list[Due]:
         """Return deliveries whose time has come, the longest waiting first.
 
-        Of paused cohorts only what has expired.
+        The limits are by channel, for messages and for held-out ones (True). Of paused cohorts
+        only what has expired is due.
         """
 
     def abandoned(self, now: Instant | None) -> list[tuple[UserId, ExperimentId]]:

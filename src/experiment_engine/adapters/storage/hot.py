@@ -25,6 +25,8 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import Instant
 
+Question = tuple[str, Sequence[object]]  # a statement and its values
+
 _EVERY_CHANNEL = "*"  # the lane of the send rate, which is over all
 _KEY_OF_EVENT = itemgetter(0, 1)  # user and key, of a row
 
@@ -39,6 +41,10 @@ class HotStatements(ABC):
     @abstractmethod
     def _ask(self, statement: str, *values: object) -> Sequence[tuple[Any, ...]]:
         """Return the rows that a statement finds."""
+
+    @abstractmethod
+    def _ask_all(self, *questions: Question) -> list[Sequence[tuple[Any, ...]]]:
+        """Return the rows that each of several statements finds."""
 
     @abstractmethod
     def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
@@ -70,27 +76,34 @@ class HotStatements(ABC):
     ) -> dict[UserId, User]:
         """Return the users that are known, with what decisions about them depend on."""
         wanted = self._keys(user_ids)
+        experiments, goals, choices, counted, any_erased = self._ask_all(
+            (self.sql.USERS_EXPERIMENTS, (wanted, since)),
+            (self.sql.USERS_GOALS, (wanted,)),
+            (self.sql.USERS_CHOICES, (wanted,)),
+            (self.sql.USERS_COUNTED, (wanted,)),
+            (self.sql.ANY_ERASED, ()),
+        )
         users: dict[UserId, User] = {}
-        self._load_experiments(users, wanted, since, named)
-        for user_id, goal, at in self._ask(self.sql.USERS_GOALS, wanted):
+        self._add_experiments(users, experiments, named)
+        for user_id, goal, at in goals:
             _known(users, user_id).goals[EventName(goal)] = at
-        for row in self._ask(self.sql.USERS_CHOICES, wanted):
+        for row in choices:
             _add_choice(users, *row)
-        for user_id, cohort, key, at in self._ask(self.sql.USERS_COUNTED, wanted):
+        for user_id, cohort, key, at in counted:
             waiting = _known(users, user_id).counted.setdefault(CohortName(cohort), [])
             waiting.append(Counted(key, at))
-        self._mark_erased(users, user_ids)
+        if any_erased:
+            self._mark_erased(users, user_ids)
         return users
 
-    def _load_experiments(
+    def _add_experiments(
         self,
         users: dict[UserId, User],
-        wanted: object,
-        since: Instant,
+        found: Sequence[tuple[Any, ...]],
         named: Sequence[ExperimentId],
     ) -> None:
         loaded = set()
-        for row in self._ask(self.sql.USERS_EXPERIMENTS, wanted, since):
+        for row in found:
             experiment = rows.experiment_from(row)
             loaded.add(experiment.id)
             _known(users, experiment.user_id).experiments.append(experiment)
@@ -102,16 +115,13 @@ class HotStatements(ABC):
             _known(users, experiment.user_id).experiments.append(experiment)
 
     def _mark_erased(self, users: dict[UserId, User], user_ids: Sequence[UserId]) -> None:
-        if not self._ask(self.sql.ANY_ERASED):
-            return
         hashes = {rows.user_hash(user_id, self.erasure_key): user_id for user_id in user_ids}
         for (found_hash,) in self._ask(self.sql.ERASED, self._keys(list(hashes))):
             _known(users, hashes[found_hash]).erased = True
 
     def switches(self, now: Instant) -> Switches:
         """Return what is switched off, offers apart."""
-        paused = self._ask(self.sql.PAUSED)
-        failing = self._ask(self.sql.FAILING, now)
+        paused, failing = self._ask_all((self.sql.PAUSED, ()), (self.sql.FAILING, (now,)))
         return Switches(
             paused=frozenset(scope for (scope,) in paused),
             failing=frozenset(channel for channel, closed in failing if closed),
@@ -120,16 +130,19 @@ class HotStatements(ABC):
 
     def due(
         self,
-        channel: Channel,
+        limits: Mapping[tuple[Channel, bool], int],
         now: Instant,
-        limit: int,
-        *,
-        held_out: bool,
         paused: Sequence[CohortName],
     ) -> list[Due]:
         """Return deliveries whose time has come, the longest waiting first."""
-        values = (channel, held_out, now, now, self._keys(paused), limit)
-        return [Due(*row) for row in self._ask(self.sql.DUE, *values)]
+        left_out = self._keys(paused)
+        found = self._ask_all(
+            *(
+                (self.sql.DUE, (channel, held_out, now, now, left_out, limit))
+                for (channel, held_out), limit in limits.items()
+            )
+        )
+        return [Due(*row) for rows_found in found for row in rows_found]
 
     def rate_free_at(self) -> int:
         """Return when the send rate allows the next message, in microseconds since 1970."""

@@ -6,7 +6,7 @@ for no user: it passes over those that are locked, because their holder may wait
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +14,7 @@ import psycopg
 
 from experiment_engine.adapters.storage import postgres_statements as statements
 from experiment_engine.adapters.storage.cold import ColdStatements
-from experiment_engine.adapters.storage.hot import HotStatements
+from experiment_engine.adapters.storage.hot import HotStatements, Question
 from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.statements import HotSql
@@ -53,21 +53,18 @@ class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, Led
 
     connection: psycopg.Connection[Any]
     batch: Batch[Any]
+    locked: set[int] = field(default_factory=set)  # the numbers of the users that are ours
     sql: ClassVar[HotSql] = statements
 
     def users(
         self, user_ids: Sequence[UserId], since: Instant, named: Sequence[ExperimentId]
     ) -> dict[UserId, User]:
         """Return the users that are known, locked against every other writer."""
-        owners = self.owners(named).values() if named else ()
-        locked = {*user_ids, *owners}
-        self._ask(statements.LOCK_USERS, sorted({*map(_lock_of, locked)}))
+        self._lock(user_ids)
         users = super().users(user_ids, since, named)
-        # Whoever was erased between the two statements has another name now.
-        renamed = users.keys() - locked
-        if renamed:
-            return self.users([*user_ids, *renamed], since, named)
-        return users
+        # A named experiment may be somebody else's: of a user who was erased, or nobody told us.
+        others = users.keys() - set(user_ids)
+        return self.users([*user_ids, *others], since, named) if others else users
 
     def switches(self, now: Instant) -> Switches:
         """Return what is switched off; who may probe a failing channel has that alone."""
@@ -85,10 +82,13 @@ class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, Led
         self, channels: Sequence[Channel], under_way: Sequence[CallId], reached: Instant
     ) -> Mapping[Channel, int]:
         """Return how many calls others make, for the channels that nobody else claims for now."""
-        self._ask(statements.LOCK_SHARED, _CLAIMING)
         numbers = [_number(channel, 4) for channel in channels]
-        lanes = self._ask(statements.TAKE_LANES, list(channels), numbers, _LANES)
-        calls = dict(self._ask(statements.CALLS_ELSEWHERE, reached, list(under_way)))
+        _, lanes, found = self._ask_all(
+            (statements.LOCK_SHARED, (_CLAIMING,)),
+            (statements.TAKE_LANES, (list(channels), numbers, _LANES)),
+            (statements.CALLS_ELSEWHERE, (reached, list(under_way))),
+        )
+        calls = dict(found)
         return {Channel(channel): calls.get(channel, 0) for (channel,) in lanes}
 
     def rate_free_at(self) -> int:
@@ -115,26 +115,32 @@ class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, Led
 
     def due(
         self,
-        channel: Channel,
+        limits: Mapping[tuple[Channel, bool], int],
         now: Instant,
-        limit: int,
-        *,
-        held_out: bool,
         paused: Sequence[CohortName],
     ) -> list[Due]:
         """Return deliveries whose time has come and whose users nobody else decides about.
 
         Nothing is waited for here: whoever locked a user may be waiting for a row of ours.
         """
-        found = super().due(channel, now, limit, held_out=held_out, paused=paused)
+        found = super().due(limits, now, paused)
+        if not found:
+            return []
         wanted = sorted({_lock_of(due.user_id) for due in found})
         busy = {row[0] for row in self._ask(statements.TRY_TO_LOCK_USERS, wanted)}
+        self.locked.update(set(wanted) - busy)
         return [due for due in found if _lock_of(due.user_id) not in busy]
 
     def store(self, changes: Changes) -> None:
         """Write everything that a batch changed, in one trip to the server."""
         with self.connection.pipeline():
             super().store(changes)
+
+    def _lock(self, user_ids: Sequence[UserId]) -> None:
+        missing = sorted(set(map(_lock_of, user_ids)) - self.locked)
+        if missing:
+            self._ask_all((statements.LOCK_USERS, (missing,)))
+            self.locked.update(missing)
 
     def mark(self) -> bool:
         """Make the batch recognisable; return False if it was committed before."""
@@ -145,6 +151,15 @@ class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, Led
     def _ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []
+
+    def _ask_all(self, *questions: Question) -> list[Sequence[tuple[Any, ...]]]:
+        """Ask in one trip to the server; each statement sees what was committed before it."""
+        with self.connection.pipeline():
+            cursors = [
+                self.connection.execute(statement.encode(), values)
+                for statement, values in questions
+            ]
+        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
         if values:

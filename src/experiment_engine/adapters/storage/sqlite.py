@@ -17,7 +17,7 @@ from sqlalchemy.pool import StaticPool
 from experiment_engine.adapters.storage import rows, sqlite_statements, tables
 from experiment_engine.adapters.storage.cold import ColdStatements
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
-from experiment_engine.adapters.storage.hot import HotStatements
+from experiment_engine.adapters.storage.hot import HotStatements, Question
 from experiment_engine.adapters.storage.learning import LearningStatements
 from experiment_engine.adapters.storage.ledger import LedgerStatements
 from experiment_engine.adapters.storage.schema import migrate, prepare
@@ -80,6 +80,10 @@ class SqliteTransaction(HotStatements, ColdStatements, LearningStatements, Ledge
 
     def _ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement, values).fetchall()
+
+    def _ask_all(self, *questions: Question) -> list[Sequence[tuple[Any, ...]]]:
+        execute = self.connection.execute
+        return [execute(statement, values).fetchall() for statement, values in questions]
 
     def _run(self, statement: str, values: Sequence[Sequence[object]]) -> None:
         if values:
