@@ -50,6 +50,7 @@ def _cancel(
 
 _RECENT = Instant(1 << 62)  # decided since then is nothing: only what waits is asked for
 DEDUPLICATED_FOR = Duration(31 * DAY)  # at least 30 days, whatever the raw events' retention
+_DOUBTED_FOR = DAY  # longer than anybody asks whether a batch was committed
 CANCELLED_AT_ONCE = 500  # experiments read at a time
 PRUNED_AT_ONCE = 500  # rows of each kind in one transaction: ingest waits only that long
 
@@ -93,6 +94,7 @@ def _retained(rules: Rules, now: Instant) -> Retained:
         counted=Instant(now - counted),
         goals=Instant(now - goals),
         experiments=Instant(now - kept.experiments),
+        batches=Instant(now - _DOUBTED_FOR),
     )
 
 

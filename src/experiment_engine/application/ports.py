@@ -88,6 +88,7 @@ class Retained:
     counted: Instant
     goals: Instant
     experiments: Instant
+    batches: Instant = Instant(0)  # the marks of transactions
 
 
 class People(Protocol):

@@ -105,6 +105,7 @@ class ColdStatements:
                 (tables.goal_reached, tables.goal_reached.c.at < past.goals),
                 (tried, tried.c.experiment_id < first_kept),
                 (made, (made.c.id < first_kept) & ended),
+                (tables.batch, tables.batch.c.at < past.batches),
             )
         ]
         if past.raw_events > past.events:
