@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-PARTS = ("regret", "delays", "hillstrom", "obd", "looks", "times")
+PARTS = ("regret", "delays", "hillstrom", "obd", "looks", "advantages", "times")
 """Each is a module in this folder with `main(arguments) -> exit status`."""
 
 

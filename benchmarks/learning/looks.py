@@ -13,15 +13,14 @@ somebody else stands beside it.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.learning.pages import heading, seeds_of
+from benchmarks.learning.pages import heading, seeds_of, share_with_error
 from benchmarks.learning.regret import JUDGING
 from benchmarks.learning.world import Floats, Integers
 from experiment_engine.domain.measurement.lift import TooFew, UserSums, lift
@@ -193,15 +192,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _print_row(scenario: Scenario, unit: str, told: Sequence[Verdict]) -> None:
-    def share(of: Callable[[Verdict], bool]) -> str:
-        mean = sum(map(of, told)) / len(told)
-        return f"{100 * mean:.1f} ± {100 * sqrt(mean * (1 - mean) / len(told)):.1f}"
-
     ratio = np.nanmean([one.width_ratio for one in told])
+    shares = [
+        share_with_error([getattr(one, figure) for one in told])
+        for figure in ("alarm", "z_alarm", "covered", "relative_covered")
+    ]
     sys.stdout.write(
         f"| {scenario.name}, {unit} | {100 * scenario.holdout:g} % | x {scenario.effect:g} |"
-        f" {share(lambda one: one.alarm)} | {share(lambda one: one.z_alarm)} |"
-        f" {share(lambda one: one.covered)} | {share(lambda one: one.relative_covered)} |"
-        f" {ratio:.2f} |\n"
+        f" {' | '.join(shares)} | {ratio:.2f} |\n"
     )
     sys.stdout.flush()

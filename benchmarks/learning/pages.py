@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -24,3 +25,9 @@ def with_error(values: Sequence[float] | Floats, digits: int) -> str:
     """Write the mean and its standard error over the seeds."""
     error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+def share_with_error(told: Sequence[bool]) -> str:
+    """Write in how many of a hundred runs it is so, and the standard error."""
+    share = sum(told) / len(told)
+    return f"{100 * share:.1f} ± {100 * sqrt(share * (1 - share) / len(told)):.1f}"
