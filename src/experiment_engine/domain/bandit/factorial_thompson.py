@@ -30,10 +30,11 @@ class FactorialThompson:
     uses_context = True
 
     def __init__(self, arms: Arms, belief: Belief, options: Mapping[str, float]) -> None:
-        """Read `floor`, `posterior_scale` and the prior's scales from the policy's options."""
+        """Read `floor`, `posterior_scale`, `draws` and the prior's scales from the options."""
         self._arms, self._belief = arms, belief
         self._floor = float(options.get("floor", FLOOR))
         self._scale = float(options.get("posterior_scale", SCALE))
+        self._draws = int(options.get("draws", DRAWS))
         usual = Scales()
         self._scales = Scales(
             main=options.get("main_scale", usual.main),
@@ -50,7 +51,7 @@ class FactorialThompson:
         # The columns of pairs are the last ones, and start from nothing.
         paired = self._posterior(merged, pairs=True, start=plain.mean)
         pairs = paired.log_evidence > plain.log_evidence
-        draws = (paired if pairs else plain).draws(DRAWS, self._scale, seed)
+        draws = (paired if pairs else plain).draws(self._draws, self._scale, seed)
         return FactorialModel(self._design(cells.sizes, pairs=pairs), draws, self._floor)
 
     def load(self, arrays: Arrays) -> "FactorialModel":

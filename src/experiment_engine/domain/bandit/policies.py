@@ -20,7 +20,7 @@ POLICIES: Mapping[str, Callable[[Arms, Belief, Options], Policy]] = {
     "uniform": Uniform,
 }
 
-_DRAWN = {"floor": (0.0, 1.0), "posterior_scale": (0.05, 2.0)}
+_DRAWN = {"floor": (0.0, 1.0), "posterior_scale": (0.05, 2.0), "draws": (8.0, 1_000.0)}
 
 OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # name -> option -> lowest, highest
     "epsilon_greedy": {"epsilon": (0.0, 1.0)},

@@ -27,10 +27,11 @@ class Thompson:
     uses_context = False
 
     def __init__(self, arms: Arms, belief: Belief, options: Mapping[str, float]) -> None:
-        """Read `floor` and `posterior_scale` from the policy's options."""
+        """Read `floor`, `posterior_scale` and `draws` from the policy's options."""
         self._arms, self._belief = arms, belief
         self._floor = float(options.get("floor", FLOOR))
         self._scale = float(options.get("posterior_scale", SCALE))
+        self._draws = int(options.get("draws", DRAWS))
         self._lean = belief.lean_of(arms)
 
     def fit(self, cells: Cells, seed: int) -> "DrawnModel":
@@ -44,7 +45,9 @@ class Thompson:
         behind = np.maximum(statistics.trials - statistics.successes, 0) + weight * (1 - expected)
         narrower = self._scale**-2
         generator = np.random.default_rng(seed)
-        scores = generator.beta(ahead * narrower, behind * narrower, (DRAWS, len(self._arms)))
+        scores = generator.beta(
+            ahead * narrower, behind * narrower, (self._draws, len(self._arms))
+        )
         return DrawnModel(scores, self._floor)
 
     def load(self, arrays: Arrays) -> "DrawnModel":

@@ -169,6 +169,17 @@ def test_the_floor_is_an_option(name: str, floor: float) -> None:
     assert shares.min() >= floor / 3 * (1 - 1e-12)
 
 
+@pytest.mark.parametrize("name", ["thompson", "factorial_thompson"])
+def test_the_number_of_draws_is_an_option(name: str) -> None:
+    """Without a floor, probabilities are whole numbers of draws."""
+    model = a_policy(name, floor=0.0, draws=10).fit(a_history(80, 30, 5), 1)
+
+    tenths = model.propensities((0, 0), range(ARMS)) * 10
+
+    assert tenths == pytest.approx(tenths.round())
+    assert tenths.max() < 10
+
+
 @any_policy
 def test_what_won_is_chosen_most(name: str) -> None:
     """After many trials the one arm that converts gets most of the choices."""
