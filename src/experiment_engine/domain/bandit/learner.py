@@ -1,6 +1,7 @@
 """A policy with its own counts, for simulations and for those who want to measure it."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,15 @@ from experiment_engine.domain.bandit.policy import Model, Policy
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 GROWTH = 0.01  # it is fitted anew when its counts have grown by this share
+
+
+def seed_of(cells: Cells, seed: int) -> int:
+    """Return the seed of a fit: the same for the same counts, another one for every other.
+
+    Every snapshot of the engine draws anew; one seed for all would keep the same mistakes.
+    """
+    described = f"{seed}|{cells.trials.sum()}|{cells.successes.sum()}"
+    return int.from_bytes(blake2b(described.encode(), digest_size=8).digest())
 
 
 class Learner:
@@ -125,6 +135,7 @@ class Learner:
     def _fitted(self) -> Model:
         grown = abs(self._known - self._fitted_on) > self._growth * self._fitted_on
         if self._model is None or grown:
-            self._model = self._policy.fit(self.cells(), self._seed)
+            cells = self.cells()
+            self._model = self._policy.fit(cells, seed_of(cells, self._seed))
             self._fitted_on = self._known
         return self._model

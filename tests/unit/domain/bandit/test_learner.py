@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from experiment_engine.domain.bandit.arms import Arms, Belief
-from experiment_engine.domain.bandit.learner import Learner
+from experiment_engine.domain.bandit.learner import Learner, seed_of
 from experiment_engine.domain.bandit.policies import POLICIES, build
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
@@ -166,7 +166,9 @@ def test_it_agrees_with_the_policy(name: str) -> None:
     """The learner is the engine's own policy on the learner's counts."""
     made = learner(name, a_history(2_000, 8), floor=0.1)
 
-    model = POLICIES[name](Arms(DIMENSIONS), Belief(), {"floor": 0.1}).fit(made.cells(), 0)
+    cells = made.cells()
+    policy = POLICIES[name](Arms(DIMENSIONS), Belief(), {"floor": 0.1})
+    model = policy.fit(cells, seed_of(cells, 0))
 
     context = (2, 1) if name == "factorial_thompson" else ()
     shares = made.propensities([[2, 1]])[0]
