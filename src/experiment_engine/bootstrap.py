@@ -30,9 +30,11 @@ from experiment_engine.application.deliver import LEASE, Claimed, Delivering, cl
 from experiment_engine.application.learn import (
     Learning,
     Material,
+    Suspect,
     fit,
     gather,
     restored,
+    trusted_name,
 )
 from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
@@ -57,7 +59,7 @@ from experiment_engine.domain.errors import OutcomeUnknown
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
-from experiment_engine.domain.moments import SECOND, Duration, Instant
+from experiment_engine.domain.moments import SECOND, Duration, Instant, hour_of
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.settings import Settings
 
@@ -194,6 +196,8 @@ class Engine:
         with self.storage.evidence() as evidence:
             self._restore(evidence)
             gathered = gather(self.policies, self._learning, evidence, now)
+        for suspect in gathered.suspects:
+            self._freeze(suspect)
         for material in gathered.materials:
             self._learn_from(material, now)
         if gathered.more_to_come:
@@ -208,10 +212,49 @@ class Engine:
         self.storage.run(lambda tx: tx.add_snapshot(self.mode, material.cohort, learned.snapshot))
         self.policies[name] = learned
 
+    def _freeze(self, suspect: Suspect) -> None:
+        name, frozen = suspect.cohort.name, suspect.frozen
+        self.storage.run(lambda tx: tx.freeze(self.mode, name, frozen))
+        self._counts_moved = True  # so that the next look goes back to the good snapshot
+        self.journal.lines(
+            [
+                {
+                    "event": "learning is frozen",
+                    "level": "error",
+                    "cohort": name,
+                    "reason": frozen.reason,
+                    "next": f"the policy stays at {frozen.snapshot_id}; look at the source, then"
+                    f" POST /api/cohorts/{name}/unfreeze",
+                }
+            ]
+        )
+
+    def unfreeze(self, cohort: CohortName) -> bool:
+        """Trust a cohort's feedback again and go on learning; return whether it was frozen."""
+        now = self.clock.now()
+
+        def work(tx: Transaction) -> bool:
+            tx.set_progress(trusted_name(self.mode, cohort), str(hour_of(now) + 1))
+            return tx.unfreeze(self.mode, cohort)
+
+        was_frozen = self.storage.run(work)
+        self._counts_moved = True
+        self._tell("learning goes on", cohort=cohort)
+        return was_frozen
+
     def _restore(self, evidence: Evidence) -> None:
-        """Go on with the newest snapshots where this process has none, or an older one."""
+        """Go on with the newest snapshots where this process has none, or an older one.
+
+        A frozen policy goes back to its last good snapshot and stays there.
+        """
+        frozen = evidence.frozen(self.mode)
         for name, cohort in self.rules.cohorts.items():
-            current, newest = self.policies.get(name), evidence.newest_snapshot(self.mode, name)
+            current = self.policies.get(name)
+            newest = (
+                frozen[name].snapshot_id
+                if name in frozen
+                else evidence.newest_snapshot(self.mode, name)
+            )
             if newest is None or (current is not None and current.snapshot.id == newest):
                 continue
             stored = evidence.snapshot(newest, cohort)

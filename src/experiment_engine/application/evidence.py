@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiment_engine.domain.bandit.context import ContextLevels
-from experiment_engine.domain.bandit.statistics import Statistics
+from experiment_engine.domain.bandit.shift_limit import ShiftLimit
+from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.delivery.experiment import Experiment
 from experiment_engine.domain.identifiers import ComboKey, DistributionId, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
@@ -38,6 +39,8 @@ class StoredSnapshot(NamedTuple):
     statistics: Statistics
     levels: ContextLevels
     arrays: Mapping[str, Any]
+    shares: Floats | None
+    limit: ShiftLimit | None
 
 
 class Frozen(NamedTuple):

@@ -226,6 +226,17 @@ class Evidence(Measuring, Protocol):
         The span of hours is half open.
         """
 
+    def trials(
+        self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
+    ) -> Mapping[ComboKey, int]:
+        """Return the trials of messaged users by combo, for triggers in a half-open span."""
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+
+    def snapshot_at(self, mode: Mode, cohort: CohortName, at: Instant) -> SnapshotId | None:
+        """Return the snapshot that was in force at a moment, or the first one after it."""
+
     def recent_contexts(self, cohort: CohortName, among: int) -> Sequence[str]:
         """Return the contexts (JSON) of the cohort's experiments among the newest ones of all."""
 
@@ -247,9 +258,6 @@ class Lessons(Protocol):
 
     def unfreeze(self, mode: Mode, cohort: CohortName) -> bool:
         """Let a cohort's policy learn again; return whether it was frozen."""
-
-    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
-        """Return the policies that stay where they are, and why."""
 
     def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
         """Keep a snapshot with its model; models of much older ones are let go of."""

@@ -16,7 +16,7 @@ from experiment_engine.configuration.kinds import (
     whole,
 )
 from experiment_engine.configuration.tables import Table, mistake, show
-from experiment_engine.domain.bandit.policies import OPTIONS, POLICIES
+from experiment_engine.domain.bandit.policies import CONFIGURED, POLICIES
 from experiment_engine.domain.cohorts.cohort import Cohort, Goal, PolicyChoice, Prior, Trigger
 from experiment_engine.domain.cohorts.combo import DIMENSIONS, ComboSpace
 from experiment_engine.domain.identifiers import Channel, CohortName, EventName
@@ -135,7 +135,7 @@ def _check_delays(table: Table, labels: tuple[str, ...]) -> None:
 
 def _read_policy(table: Table) -> PolicyChoice:
     name = table.get("name", choice(tuple(POLICIES)), PolicyChoice().name)
-    ranges = OPTIONS.get(name, {})
+    ranges = CONFIGURED.get(name, {})
     table.only("name", *ranges)
     return PolicyChoice(
         name=name,

@@ -9,7 +9,12 @@ from sqlalchemy import Engine, Select, case, desc, func, literal, select
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.measuring import MeasuringStatements
-from experiment_engine.application.evidence import AgeCount, BucketCount, StoredSnapshot
+from experiment_engine.application.evidence import (
+    AgeCount,
+    BucketCount,
+    Frozen,
+    StoredSnapshot,
+)
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -90,6 +95,42 @@ class EvidenceReader(MeasuringStatements):
             for key, source, bucket, number in self._rows(query)
         ]
 
+    def trials(
+        self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
+    ) -> Mapping[ComboKey, int]:
+        """Return the trials of messaged users by combo, for triggers in a half-open span."""
+        query = (
+            select(_count.combo_key, func.sum(_count.trials))
+            .where(*_messaged(mode, cohort), _count.hour >= hours[0], _count.hour < hours[1])
+            .group_by(_count.combo_key)
+        )
+        return {ComboKey(key): int(number) for key, number in self._rows(query)}
+
+    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
+        """Return the policies that stay where they are, and why."""
+        freeze = tables.freeze.c
+        query = select(freeze.cohort, freeze.since, freeze.snapshot_id, freeze.reason).where(
+            freeze.mode == mode.value
+        )
+        return {
+            CohortName(cohort): Frozen(Instant(since), SnapshotId(snapshot_id), reason)
+            for cohort, since, snapshot_id, reason in self._rows(query)
+        }
+
+    def snapshot_at(self, mode: Mode, cohort: CohortName, at: Instant) -> SnapshotId | None:
+        """Return the snapshot that was in force at a moment, or the first one after it."""
+        mine = (_kept.mode == mode.value, _kept.cohort == cohort, _kept.model.is_not(None))
+        before = select(_kept.id).where(*mine, _kept.taken_at <= at)
+        after = select(_kept.id).where(*mine, _kept.taken_at > at)
+        for query in (
+            before.order_by(_kept.taken_at.desc(), _kept.id.desc()),
+            after.order_by(_kept.taken_at, _kept.id),
+        ):
+            found = self._rows(query.limit(1))
+            if found:
+                return SnapshotId(found[0].id)
+        return None
+
     def recent_contexts(self, cohort: CohortName, among: int) -> Sequence[str]:
         """Return the contexts (JSON) of the cohort's experiments among the newest ones of all."""
         made = tables.experiment.c
@@ -124,12 +165,15 @@ class EvidenceReader(MeasuringStatements):
         )
         for row in self._rows(query):
             details = msgspec.json.decode(row.details)
+            arrays = rows.arrays_from_bytes(row.model)
             return StoredSnapshot(
                 SnapshotId(row.id),
                 Instant(row.taken_at),
                 rows.statistics_from_json(row.statistics, len(cohort.space)),
                 ContextLevels(tuple(tuple(names) for names in details["levels"])),
-                rows.arrays_from_bytes(row.model),
+                arrays,
+                rows.shares_from(arrays),
+                rows.limit_from(arrays),
             )
         return None
 

@@ -13,7 +13,7 @@ from experiment_engine.application.evidence import Frozen, Outcome
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.identifiers import CohortName, SnapshotId
+from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import HOUR, Duration, Instant
 
 MODELS_KEPT = Duration(2 * HOUR)  # so that a policy can go back to a good one
@@ -75,21 +75,10 @@ class LearningStatements(ProgressStatements):
                 taken_at=snapshot.taken_at,
                 combos=digest,
                 statistics=rows.statistics_to_json(snapshot.statistics),
-                model=rows.arrays_to_bytes(snapshot.model.arrays()),
+                model=rows.arrays_to_bytes(rows.snapshot_arrays(snapshot)),
                 details=rows.to_json({"levels": snapshot.levels.names}),
             )
         )
-
-    def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
-        """Return the policies that stay where they are, and why."""
-        freeze = tables.freeze
-        found = self.core.execute(select(freeze).where(freeze.c.mode == mode.value))
-        return {
-            CohortName(row.cohort): Frozen(
-                Instant(row.since), SnapshotId(row.snapshot_id), row.reason
-            )
-            for row in found
-        }
 
     def freeze(self, mode: Mode, cohort: CohortName, frozen: Frozen) -> None:
         """Keep a cohort's policy at a snapshot; one that is frozen already stays as it is."""

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.adapters.storage.evidence import EvidenceReader
 from experiment_engine.application.evidence import Frozen
 from experiment_engine.application.report_records import (
     AttemptRecord,
@@ -21,7 +22,7 @@ from experiment_engine.application.report_records import (
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
-from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
+from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
 from experiment_engine.domain.moments import Instant
 
 _made = tables.experiment.c
@@ -274,14 +275,8 @@ class StorageReader:
 
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
-        kept = tables.freeze.c
-        query = select(kept.cohort, kept.since, kept.snapshot_id, kept.reason).where(
-            kept.mode == mode.value
-        )
-        return {
-            CohortName(cohort): Frozen(Instant(since), SnapshotId(snapshot_id), reason)
-            for cohort, since, snapshot_id, reason in self._rows(query)
-        }
+        with self._readers.connect() as connection:
+            return EvidenceReader(connection).frozen(mode)
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return ask(self._readers, query)

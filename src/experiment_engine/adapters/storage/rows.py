@@ -11,7 +11,9 @@ from experiment_engine.adapters.storage.tables import WAITING_SLOT
 from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.policy import Arrays
-from experiment_engine.domain.bandit.statistics import Statistics
+from experiment_engine.domain.bandit.shift_limit import ShiftLimit
+from experiment_engine.domain.bandit.snapshot import Snapshot
+from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import (
     WAITING,
@@ -25,6 +27,9 @@ from experiment_engine.domain.identifiers import CohortName, UserId
 from experiment_engine.domain.moments import Instant
 
 Row = tuple[object, ...]
+
+_SHARES = "traffic.shares"
+_FACTORS, _BASE, _FLOOR = "limit.factors", "limit.base", "limit.floor"
 
 _STATES = {state.value: state for state in State}
 _MODES = {mode.value: mode for mode in Mode}
@@ -219,6 +224,29 @@ def statistics_from_json(text: str, size: int) -> Statistics:
         statistics.trials[int(place)] = trials
         statistics.successes[int(place)] = successes
     return statistics
+
+
+def shares_from(arrays: Arrays) -> Floats | None:
+    """Read the combos' shares of the traffic."""
+    return arrays.get(_SHARES)
+
+
+def snapshot_arrays(snapshot: Snapshot) -> Arrays:
+    """Return what a snapshot's decisions need: the model, the shares, and what limits them."""
+    arrays = dict(snapshot.model.arrays())
+    if snapshot.shares is not None:
+        arrays[_SHARES] = snapshot.shares
+    if snapshot.limit is not None:
+        arrays[_FACTORS], arrays[_BASE] = snapshot.limit.factors, snapshot.limit.base
+        arrays[_FLOOR] = np.array(snapshot.limit.floor)
+    return arrays
+
+
+def limit_from(arrays: Arrays) -> ShiftLimit | None:
+    """Read what limits a snapshot's shares, if anything does."""
+    if _FACTORS not in arrays:
+        return None
+    return ShiftLimit(arrays[_FACTORS], arrays[_BASE], float(arrays[_FLOOR]))
 
 
 def arrays_to_bytes(arrays: Arrays) -> bytes:

@@ -43,6 +43,21 @@ _OF_LEARNERS = {
 }
 
 
+MAX_SHIFT = "max_shift"  # in an hour of a running engine; of no meaning to a learner by itself
+
+CONFIGURED: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    name: {**options, MAX_SHIFT: (0.001, 1.0)} for name, options in OPTIONS.items()
+}
+
+_MOST_SHIFT = {"thompson": 0.2, "factorial_thompson": 0.2}
+
+
+def most_shift(cohort: Cohort) -> float:
+    """Return how far a combo's share of the traffic may move in an hour; 1: as far as it likes."""
+    usual = _MOST_SHIFT.get(cohort.policy.name, 1.0)
+    return cohort.policy.options.get(MAX_SHIFT, usual)
+
+
 def build_policy(cohort: Cohort) -> Policy:
     """Return the policy that the cohort's configuration names."""
     policy = POLICIES[cohort.policy.name]

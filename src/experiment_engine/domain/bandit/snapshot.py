@@ -7,7 +7,8 @@ from hashlib import blake2b
 from experiment_engine.domain.bandit.context import Context, ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.policy import Model
-from experiment_engine.domain.bandit.statistics import Statistics
+from experiment_engine.domain.bandit.shift_limit import ShiftLimit
+from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.guardrails import Eligibility
 from experiment_engine.domain.identifiers import DistributionId, SnapshotId
@@ -25,6 +26,8 @@ class Snapshot:
     statistics: Statistics  # the plain sums of that moment, by combo
     model: Model
     levels: ContextLevels = field(default_factory=ContextLevels)
+    shares: Floats | None = None  # of the recent traffic, by combo; shape (K,)
+    limit: ShiftLimit | None = None  # where shares would move too fast
 
 
 @dataclass
@@ -55,6 +58,8 @@ class PolicyInForce:
         shares = self.snapshot.model.propensities(
             given, eligibility.places, postponed=eligibility.postponed
         )
+        if self.snapshot.limit is not None:
+            shares = self.snapshot.limit.applied(shares, eligibility.eligible)
         key = self.snapshot.levels.key(given) if given else ""
         distribution = Distribution.of(
             _distribution_id(self.snapshot.id, eligibility, key),
