@@ -52,7 +52,7 @@ def test_the_limited_are_probabilities(before: Floats, now: Floats, eligible: se
     after = chances if limit is None else limit.applied(chances, places)
 
     assert after.sum() == pytest.approx(1)
-    assert after.min() >= chances.min() - 1e-12
+    assert after.min() >= min(FLOOR, chances.min()) - 1e-12
 
 
 def test_within_the_limit_nothing_is_touched() -> None:
