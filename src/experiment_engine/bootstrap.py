@@ -27,15 +27,8 @@ from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
 from experiment_engine.application.audit import Doer, erase_and_note, pause_and_note
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
-from experiment_engine.application.learn import (
-    Learning,
-    Material,
-    Suspect,
-    fit,
-    gather,
-    restored,
-    trusted_name,
-)
+from experiment_engine.application.gather import Learning, Material, Suspect, gather, trusted_name
+from experiment_engine.application.learn import fit, restored
 from experiment_engine.application.log_lines import experiment_lines, move_lines
 from experiment_engine.application.manage import (
     CANCELLED_AT_ONCE,

@@ -23,7 +23,8 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.application.deliver import Claimed, Delivering, claim
-from experiment_engine.application.learn import Learning, fit, gather, restored
+from experiment_engine.application.gather import Learning, gather
+from experiment_engine.application.learn import fit, restored
 from experiment_engine.application.manage import cancel_some, set_paused, what_cannot_be_sent
 from experiment_engine.application.ports import Chance
 from experiment_engine.application.results import Result

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from experiment_engine.domain.bandit.change_alarm import Change
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.shift_limit import ShiftLimit
 from experiment_engine.domain.bandit.statistics import Floats, Statistics
@@ -41,6 +42,8 @@ class StoredSnapshot(NamedTuple):
     arrays: Mapping[str, Any]
     shares: Floats | None
     limit: ShiftLimit | None
+    changes: tuple[Change, ...]
+    looked_on: int
 
 
 class Frozen(NamedTuple):

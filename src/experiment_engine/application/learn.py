@@ -1,109 +1,29 @@
 """Step 6 of the walk: rebuild policy snapshots from the counters, off the webhook's path.
 
-Reading, fitting and keeping are apart, because fitting takes long: `gather` reads one consistent
+Reading, fitting and keeping are apart, because fitting takes long: gather.py reads one consistent
 view, `fit` works outside of every transaction, and only keeping its result is a small one.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from experiment_engine.application.evidence import (
-    AgeCount,
-    BucketCount,
-    Frozen,
     StoredSnapshot,
 )
-from experiment_engine.application.ports import Chance, Evidence
-from experiment_engine.domain.bandit.anomaly import Record, largest_leap
+from experiment_engine.application.gather import Learning, Material, day_of
 from experiment_engine.domain.bandit.cells import Cells
-from experiment_engine.domain.bandit.context import Context, ContextLevels
-from experiment_engine.domain.bandit.delay_curve import DelayCurve, weighed_trials
+from experiment_engine.domain.bandit.change_alarm import kept
+from experiment_engine.domain.bandit.context import Context
+from experiment_engine.domain.bandit.delay_curve import weighed_trials
 from experiment_engine.domain.bandit.policies import build_policy, most_shift
 from experiment_engine.domain.bandit.policy import Model
 from experiment_engine.domain.bandit.shift_limit import shift_limit
 from experiment_engine.domain.bandit.snapshot import PolicyInForce, Snapshot
-from experiment_engine.domain.bandit.statistics import Floats, Statistics
+from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.identifiers import CohortName, ComboKey
-from experiment_engine.domain.moments import HOUR, MINUTE, Instant, hour_of
-
-NOTICEABLE = 0.01  # a change this large, against what is known, is learned from at once
-AT_LATEST = MINUTE  # a smaller one by then
-_RECENT_HOURS = 24  # whose conversions must fit with those before
-CONTEXTS_LOOKED_AT = 5_000  # the newest experiments, for the levels of their contexts
-
-
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """What stays the same from snapshot to snapshot."""
-
-    cohorts: Mapping[CohortName, Cohort]
-    mode: Mode
-    chance: Chance
-
-
-class Material(NamedTuple):
-    """What a cohort's next snapshot is made of, read at one moment."""
-
-    cohort: Cohort
-    statistics: Statistics
-    buckets: Sequence[BucketCount]
-    curve: DelayCurve
-    levels: ContextLevels
-    recent: Sequence[Mapping[str, str]]  # contexts of the newest decisions: the traffic
-    before: Floats | None  # the combos' shares of the traffic an hour ago
-    at: Instant
-
-
-class Suspect(NamedTuple):
-    """A cohort whose feedback looks forged or broken, and what its policy goes back to."""
-
-    cohort: Cohort
-    frozen: Frozen
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The cohorts whose counters moved enough, and whether others moved too little to follow."""
-
-    materials: Sequence[Material]
-    suspects: Sequence[Suspect]
-    more_to_come: bool
-
-
-def gather(
-    in_force: Mapping[CohortName, PolicyInForce],
-    learning: Learning,
-    evidence: Evidence,
-    now: Instant,
-) -> Gathered:
-    """Read what the next snapshots are made of, for every cohort that is worth one."""
-    materials: list[Material] = []
-    suspects: list[Suspect] = []
-    more_to_come = False
-    frozen = evidence.frozen(learning.mode)
-    for name, cohort in learning.cohorts.items():
-        current = in_force.get(name)
-        if name in frozen and current is not None:
-            continue
-        statistics = _statistics(cohort, evidence.totals(learning.mode, name))
-        if current is None or _worth_a_snapshot(current.snapshot, statistics, now):
-            suspect = _suspect(cohort, learning, evidence, now) if current else None
-            if suspect is not None:
-                suspects.append(suspect)
-                continue
-            levels = current.snapshot.levels if current else ContextLevels()
-            materials.append(_material(cohort, statistics, levels, learning, evidence, now))
-        elif not _same(current.snapshot.statistics, statistics):
-            more_to_come = True
-    return Gathered(materials, suspects, more_to_come)
+from experiment_engine.domain.moments import HOUR
 
 
 def fit(material: Material, learning: Learning) -> PolicyInForce:
@@ -125,6 +45,8 @@ def fit(material: Material, learning: Learning) -> PolicyInForce:
         material.levels,
         shares,
         limit,
+        material.changes,
+        day_of(material.at),
     )
     return PolicyInForce(material.cohort, snapshot, policy.uses_context)
 
@@ -156,18 +78,25 @@ def restored(stored: StoredSnapshot, cohort: Cohort) -> PolicyInForce:
         stored.levels,
         stored.shares,
         stored.limit,
+        stored.changes,
+        stored.looked_on,
     )
     return PolicyInForce(cohort, snapshot, policy.uses_context)
 
 
 def cells_of(material: Material) -> Cells:
-    """Return the counts by context and combo, each trial weighed by its time to convert."""
+    """Return the counts by context and combo, as far as they count.
+
+    Each trial is weighed by its time to convert, and what was before a change of the world
+    counts little.
+    """
     places = material.cohort.space.by_key
     buckets = [row for row in material.buckets if row.combo_key in places]
     hours = np.array([row.hour for row in buckets], dtype=np.float64)
     ages = material.at - (hours + 0.5) * HOUR
     moments, which = np.unique(ages, return_inverse=True)
     share = material.curve.arrived(moments)[which] if len(moments) else ages
+    known = kept(list(material.changes), day_of(material.at) + 1)[(hours // 24).astype(np.int64)]
     successes = np.array([row.successes for row in buckets], dtype=np.float64)
     trials = np.array([row.trials for row in buckets], dtype=np.float64)
     sizes = material.levels.sizes
@@ -176,108 +105,12 @@ def cells_of(material: Material) -> Cells:
         np.array(contexts, np.int64).reshape(len(buckets), len(sizes)),
         np.array([places[row.combo_key].index for row in buckets], np.int64),
         np.array([row.postponed for row in buckets], np.bool_),
-        weighed_trials(trials, successes, share),
-        successes,
+        weighed_trials(trials, successes, share) * known,
+        successes * known,
         sizes,
     )
-
-
-def _material(
-    cohort: Cohort,
-    statistics: Statistics,
-    levels: ContextLevels,
-    learning: Learning,
-    evidence: Evidence,
-    now: Instant,
-) -> Material:
-    mode, name = learning.mode, cohort.name
-    by_context = build_policy(cohort).uses_context
-    recent_from = hour_of(Instant(now - cohort.goal.window))
-    told = evidence.ages(mode, name, (0, recent_from))
-    conversions: dict[int, int] = {}
-    for row in told:
-        conversions[row.age_bucket] = conversions.get(row.age_bucket, 0) + row.conversions
-    contexts = evidence.recent_contexts(name, CONTEXTS_LOOKED_AT)
-    recent = [msgspec.json.decode(context) for context in contexts]
-    hour_ago = evidence.snapshot_at(mode, name, Instant(now - HOUR))
-    stored = evidence.snapshot(hour_ago, cohort) if hour_ago else None
-    return Material(
-        cohort,
-        statistics,
-        evidence.buckets(mode, name, recent_from, by_context=by_context, by_day=False),
-        DelayCurve(cohort.goal.window, conversions),
-        levels.refreshed(recent),
-        recent,
-        stored.shares if stored else None,
-        now,
-    )
-
-
-def _suspect(
-    cohort: Cohort, learning: Learning, evidence: Evidence, now: Instant
-) -> Suspect | None:
-    """Return what makes the last day's feedback look forged or broken, if anything does.
-
-    Of conversions that somebody has looked at and trusts again, nothing is suspected.
-    """
-    mode, name = learning.mode, cohort.name
-    trusted = int(evidence.progress(trusted_name(mode, name)) or 0)
-    since, until = max(hour_of(now) - _RECENT_HOURS, trusted), hour_of(now) + 1
-    spans = ((0, since), (since, until))
-    before, recent = (evidence.trials(mode, name, span) for span in spans)
-    told_before, told = (_told(evidence.ages(mode, name, span)) for span in spans)
-    records = {
-        key: Record(before.get(key[0], 0), told_before.get(key, 0), recent.get(key[0], 0), number)
-        for key, number in told.items()
-    }
-    leap = largest_leap(records, rate=cohort.prior.rate, weight=cohort.prior.weight)
-    good = evidence.snapshot_at(mode, name, Instant(now - HOUR))
-    if leap is None or good is None:
-        return None
-    return Suspect(cohort, Frozen(now, good, leap.reason))
-
-
-def trusted_name(mode: Mode, cohort: CohortName) -> str:
-    """Return under what name it is kept from which hour on feedback is looked at again."""
-    return f"trusted:{mode.value}:{cohort}"
-
-
-def _told(ages: Sequence[AgeCount]) -> Counter[tuple[ComboKey, str]]:
-    told: Counter[tuple[ComboKey, str]] = Counter()
-    for row in ages:
-        told[row.combo_key, row.source] += row.conversions
-    return told
 
 
 def _seed(material: Material) -> int:
     described = f"{material.cohort.name}|{material.at}"
     return int.from_bytes(blake2b(described.encode(), digest_size=8).digest())
-
-
-def _worth_a_snapshot(current: Snapshot, fresh: Statistics, now: Instant) -> bool:
-    if _same(current.statistics, fresh):
-        return False
-    if now - current.taken_at >= AT_LATEST:
-        return True
-    known = current.statistics
-    for before, after in (
-        (known.trials, fresh.trials),
-        (known.successes, fresh.successes),
-    ):
-        if np.abs(after - before).sum() > NOTICEABLE * before.sum():
-            return True
-    return False
-
-
-def _same(one: Statistics, other: Statistics) -> bool:
-    return bool(
-        np.array_equal(one.trials, other.trials) and np.array_equal(one.successes, other.successes)
-    )
-
-
-def _statistics(cohort: Cohort, totals: Mapping[ComboKey, tuple[int, int]]) -> Statistics:
-    statistics = Statistics.none(len(cohort.space))
-    for key, combo in cohort.space.by_key.items():
-        if key in totals:
-            statistics.trials[combo.index], statistics.successes[combo.index] = totals[key]
-    return statistics

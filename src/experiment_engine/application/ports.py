@@ -231,6 +231,11 @@ class Evidence(Measuring, Protocol):
     ) -> Mapping[ComboKey, int]:
         """Return the trials of messaged users by combo, for triggers in a half-open span."""
 
+    def days(
+        self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
+    ) -> Sequence[tuple[int, ComboKey, int, int]]:
+        """Return trials and successes by day (since 1970) and combo, in a half-open span."""
+
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
 

@@ -106,6 +106,21 @@ class EvidenceReader(MeasuringStatements):
         )
         return {ComboKey(key): int(number) for key, number in self._rows(query)}
 
+    def days(
+        self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
+    ) -> Sequence[tuple[int, ComboKey, int, int]]:
+        """Return trials and successes by day (since 1970) and combo, in a half-open span."""
+        day = _count.hour - _count.hour % _HOURS_A_DAY
+        query = (
+            select(day, _count.combo_key, func.sum(_count.trials), func.sum(_count.successes))
+            .where(*_messaged(mode, cohort), _count.hour >= hours[0], _count.hour < hours[1])
+            .group_by(day, _count.combo_key)
+        )
+        return [
+            (hour // _HOURS_A_DAY, ComboKey(key), int(n), int(s))
+            for hour, key, n, s in self._rows(query)
+        ]
+
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
         freeze = tables.freeze.c
@@ -174,6 +189,8 @@ class EvidenceReader(MeasuringStatements):
                 arrays,
                 rows.shares_from(arrays),
                 rows.limit_from(arrays),
+                rows.changes_from(details),
+                details.get("looked_on", -1),
             )
         return None
 

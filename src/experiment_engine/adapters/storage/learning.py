@@ -76,7 +76,7 @@ class LearningStatements(ProgressStatements):
                 combos=digest,
                 statistics=rows.statistics_to_json(snapshot.statistics),
                 model=rows.arrays_to_bytes(rows.snapshot_arrays(snapshot)),
-                details=rows.to_json({"levels": snapshot.levels.names}),
+                details=rows.details_to_json(snapshot),
             )
         )
 

@@ -1,14 +1,16 @@
 """Between rows and the values of the domain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from io import BytesIO
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from experiment_engine.adapters.storage.tables import WAITING_SLOT
 from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
+from experiment_engine.domain.bandit.change_alarm import Change
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.policy import Arrays
 from experiment_engine.domain.bandit.shift_limit import ShiftLimit
@@ -224,6 +226,23 @@ def statistics_from_json(text: str, size: int) -> Statistics:
         statistics.trials[int(place)] = trials
         statistics.successes[int(place)] = successes
     return statistics
+
+
+def details_to_json(snapshot: Snapshot) -> str:
+    """Write what people and the next snapshot want to know of this one."""
+    return to_json(
+        {
+            "levels": snapshot.levels.names,
+            "changes": snapshot.changes,
+            "looked_on": snapshot.looked_on,
+            "limited": snapshot.limit is not None,
+        }
+    )
+
+
+def changes_from(details: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Read the changes of the world that a snapshot knows of."""
+    return tuple(Change(**told) for told in details.get("changes", ()))
 
 
 def shares_from(arrays: Arrays) -> Floats | None:

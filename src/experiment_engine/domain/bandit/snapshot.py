@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from experiment_engine.domain.bandit.change_alarm import Change
 from experiment_engine.domain.bandit.context import Context, ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.policy import Model
@@ -28,6 +29,8 @@ class Snapshot:
     levels: ContextLevels = field(default_factory=ContextLevels)
     shares: Floats | None = None  # of the recent traffic, by combo; shape (K,)
     limit: ShiftLimit | None = None  # where shares would move too fast
+    changes: tuple[Change, ...] = ()  # of the world, before which little counts
+    looked_on: int = -1  # the day on which changes were last looked for
 
 
 @dataclass
