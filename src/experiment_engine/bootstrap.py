@@ -222,12 +222,13 @@ class Engine:
             ]
         )
 
-    def unfreeze(self, cohort: CohortName) -> bool:
+    def unfreeze(self, cohort: CohortName, *, who: str) -> bool:
         """Trust a cohort's feedback again and go on learning; return whether it was frozen."""
-        now = self.clock.now()
+        doer = self._doer(who)
 
         def work(tx: Transaction) -> bool:
-            tx.set_progress(trusted_name(self.mode, cohort), str(hour_of(now) + 1))
+            tx.set_progress(trusted_name(self.mode, cohort), str(hour_of(doer.at) + 1))
+            tx.note(Noted(doer.who, "unfroze learning", cohort), doer.note_id, doer.at)
             return tx.unfreeze(self.mode, cohort)
 
         was_frozen = self.storage.run(work)
@@ -335,15 +336,24 @@ def open_engine(
 
     Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
     """
-    rules = load(settings.engine_config or bundled_example())
+    rules = read_rules(settings)
     mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
-    storage = _open_storage(settings)
+    storage = open_storage(settings)
     # Where hosts share a database, its time is the one that they agree on.
     clock = clock or (storage.clock if isinstance(storage, PostgresStorage) else SystemClock())
     return Engine(rules, mode, storage, journal, clock, chance or SystemChance())
 
 
-def _open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:
+def read_rules(settings: Settings) -> Rules:
+    """Read the configuration; raises ConfigurationError."""
+    return load(settings.engine_config or bundled_example())
+
+
+def open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:
+    """Open the database, making its schema if it is new.
+
+    Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
+    """
     if settings.is_sqlite:
         return SqliteStorage(settings.database_path)
     return PostgresStorage(settings.database_url)

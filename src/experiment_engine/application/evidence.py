@@ -77,3 +77,12 @@ class Matured(NamedTuple):
     experiment: Experiment
     propensity: float
     distribution_id: DistributionId
+
+
+class Learned(NamedTuple):
+    """What people want to know of a cohort's newest snapshot."""
+
+    snapshot_id: SnapshotId
+    taken_at: Instant
+    changes: tuple[Change, ...]
+    limited: bool  # a combo's share would move too fast

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from experiment_engine.application.evidence import Frozen
+from experiment_engine.application.evidence import Frozen, Learned
 from experiment_engine.application.ports import Clock
 from experiment_engine.application.report_measurement import measurement
 from experiment_engine.application.report_records import (
@@ -101,6 +101,9 @@ class Reading(Protocol):
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
 
+    def learned(self, mode: Mode, cohort: CohortName) -> Learned | None:
+        """Return what people want to know of a cohort's newest snapshot."""
+
 
 @dataclass
 class Report:
@@ -152,7 +155,11 @@ class Report:
         sums, frozen = self.reading.measured(self.mode), self.reading.frozen(self.mode)
         return {
             name: measurement(
-                self.rules.cohorts[name], sums.get(name, {}), self._leader(name), frozen.get(name)
+                self.rules.cohorts[name],
+                sums.get(name, {}),
+                self._leader(name),
+                frozen.get(name),
+                self.reading.learned(self.mode, name),
             )
             for name in ([cohort] if cohort is not None else self.rules.cohorts)
         }

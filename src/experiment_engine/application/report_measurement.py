@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiment_engine.application.evidence import Frozen
+from experiment_engine.application.evidence import Frozen, Learned
 from experiment_engine.application.measure import EVEN, EVEN_VALUE, LIFT, RATIO
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.measurement.interval import Interval
@@ -20,7 +20,7 @@ from experiment_engine.domain.measurement.sample_ratio import (
     RatioSums,
     worst_mismatch,
 )
-from experiment_engine.domain.moments import iso
+from experiment_engine.domain.moments import DAY, Instant, iso, to_datetime
 
 Answer = dict[str, Any]
 
@@ -32,6 +32,7 @@ def measurement(
     sums: Mapping[str, float],
     best: tuple[str, float] | None,
     frozen: Frozen | None,
+    learned: Learned | None,
 ) -> Answer:
     """Describe one cohort: lift, value against an even split, sample ratio, and the winner.
 
@@ -44,10 +45,38 @@ def measurement(
         "even_split": _even_split(cohort, sums),
         "sample_ratio": _sample_ratio(mismatch),
         "winner": _winner(best, mismatch),
+        "learning": _learning(cohort, frozen, learned),
+    }
+
+
+def _learning(cohort: Cohort, frozen: Frozen | None, learned: Learned | None) -> Answer:
+    answer: Answer = {
+        "policy": cohort.policy.name,
         "frozen": None
         if frozen is None
         else {"since": iso(frozen.since), "reason": frozen.reason, "at": frozen.snapshot_id},
     }
+    if learned is None:
+        return {**answer, "snapshot_id": None, "changes": []}
+    return {
+        **answer,
+        "snapshot_id": learned.snapshot_id,
+        "taken_at": iso(learned.taken_at),
+        "limited": learned.limited,  # a combo's share would move too fast
+        "changes": [
+            {
+                "since": _date(change.since),
+                "noticed": _date(change.noticed),
+                "expected_conversions": round(change.foretold, 1),
+                "conversions": int(change.observed),
+            }
+            for change in learned.changes
+        ],
+    }
+
+
+def _date(day: int) -> str:
+    return to_datetime(Instant(day * DAY)).date().isoformat()
 
 
 def _lift(cohort: Cohort, sums: Mapping[str, float]) -> Answer:

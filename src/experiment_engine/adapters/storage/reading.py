@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.evidence import EvidenceReader
-from experiment_engine.application.evidence import Frozen
+from experiment_engine.application.evidence import Frozen, Learned
 from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
@@ -22,7 +22,7 @@ from experiment_engine.application.report_records import (
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
-from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
+from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
 
 _made = tables.experiment.c
@@ -277,6 +277,21 @@ class StorageReader:
         """Return the policies that stay where they are, and why."""
         with self._readers.connect() as connection:
             return EvidenceReader(connection).frozen(mode)
+
+    def learned(self, mode: Mode, cohort: CohortName) -> Learned | None:
+        """Return what people want to know of a cohort's newest snapshot."""
+        kept = tables.snapshot.c
+        query = (
+            select(kept.id, kept.taken_at, kept.details)
+            .where(kept.mode == mode.value, kept.cohort == cohort)
+            .order_by(kept.taken_at.desc(), kept.id.desc())
+            .limit(1)
+        )
+        for id_, taken_at, details in self._rows(query):
+            told = msgspec.json.decode(details)
+            changes, limited = rows.changes_from(told), bool(told.get("limited"))
+            return Learned(SnapshotId(id_), Instant(taken_at), changes, limited)
+        return None
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return ask(self._readers, query)

@@ -9,6 +9,7 @@ from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
 from experiment_engine.entrypoints.cli.backing_up import backup, restore
 from experiment_engine.entrypoints.cli.migrating import migrate
+from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
 from experiment_engine.entrypoints.cli.serving import serve, worker
 
 app = cyclopts.App(
@@ -25,6 +26,8 @@ app.command(worker)
 app.command(migrate)
 app.command(backup)
 app.command(restore)
+app.command(rebuild)
+app.command(exclude_source)
 
 FAILED, WRONG_USE = 1, 2
 

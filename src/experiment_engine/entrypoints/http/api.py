@@ -227,6 +227,15 @@ def resume(
     return _pause(request, engine, body, paused=False)
 
 
+@routes.post("/api/cohorts/{cohort}/unfreeze", dependencies=[requires(Scope.ADMIN)])
+def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any]:
+    """Trust a cohort's feedback again after it looked forged or broken, and go on learning."""
+    if cohort not in engine.rules.cohorts:
+        raise UnknownCohort(cohort, sorted(engine.rules.cohorts))
+    was_frozen = engine.unfreeze(CohortName(cohort), who=_who(request))
+    return {"cohort": cohort, "was_frozen": was_frozen}
+
+
 def _pause(
     request: Request, engine: Engine, body: CohortBody | None, *, paused: bool
 ) -> dict[str, Any]:
