@@ -1,8 +1,8 @@
 """One regression over levels, pairs and context: a send teaches about all that shares a level."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import log
 
 import numpy as np
@@ -10,13 +10,15 @@ import numpy as np
 from experiment_engine.domain.bandit.arms import Arms, Belief
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context
-from experiment_engine.domain.bandit.design import DELAY, Design, Factors, Scales
+from experiment_engine.domain.bandit.design import DELAY, Design, Scales
 from experiment_engine.domain.bandit.policy import Arrays
 from experiment_engine.domain.bandit.posterior_draws import DRAWS, FLOOR, best_shares
 from experiment_engine.domain.bandit.regression import Posterior, Rows, fit
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
 SCALE = 0.5
+
+_REMEMBERED = 64_000_000  # bytes
 
 
 class FactorialThompson:
@@ -87,10 +89,9 @@ class FactorialModel:
         self, context: Context, eligible: Sequence[int] | Integers, *, postponed: bool = False
     ) -> Floats:
         """Return the share of draws under which each eligible combo is best, with the floor."""
-        of_arms, of_context = self._late if postponed else self._in_time
-        scores = of_arms.copy()
-        for table, level in zip(of_context, context, strict=True):
-            scores += table[level]
+        scores = self._added(None, 0, postponed).copy()
+        for feature, level in enumerate(context):
+            scores += self._added(feature, level, postponed)
         return best_shares(scores, eligible, self.floor)
 
     def arrays(self) -> Arrays:
@@ -102,32 +103,23 @@ class FactorialModel:
         }
 
     @cached_property
-    def _in_time(self) -> tuple[Floats, Sequence[Floats]]:
-        return self._scores(postponed=False)
+    def _added(self) -> Callable[[int | None, int, bool], Floats]:
+        """Return `_scores`, remembered for as many levels as take up 64 MB."""
+        size = self.draws.itemsize * len(self.draws) * len(self.design.arms)
+        return lru_cache(maxsize=max(8, _REMEMBERED // size))(self._scores)
 
-    @cached_property
-    def _late(self) -> tuple[Floats, Sequence[Floats]]:
-        return self._scores(postponed=True)
+    def _scores(self, feature: int | None, level: int, postponed: bool) -> Floats:  # noqa: FBT001
+        """Return what a level of a feature (None: arms alone) adds to each score, (draws, K).
 
-    def _scores(self, *, postponed: bool) -> tuple[Floats, Sequence[Floats]]:
-        """Return what arms, and each level of a feature, add to every draw's score of every arm.
-
-        A decision is a sum of these tables. What a feature adds by itself is left out: it is
-        the same for every arm. Shapes: (draws, K), and for each feature (levels, draws, K).
+        A decision adds up a few of these tables. What a feature adds by itself is left out: it
+        is the same for every arm.
         """
-        features = range(len(self.design.sizes))
-        of_arms = self._table((), postponed=postponed)
-        of_context = [self._table((feature,), postponed=postponed) for feature in features]
-        return of_arms, [np.ascontiguousarray(np.moveaxis(t, 1, 0)) for t in of_context]
-
-    def _table(self, features: Factors, *, postponed: bool) -> Floats:
-        design, number = self.design, len(self.draws)
-        table = np.zeros((number, *design.shape((*features, *design.dimensions))))
+        design, features = self.design, () if feature is None else (feature,)
+        table = np.zeros((len(self.draws), *design.shape(design.dimensions)))
         for group in design.of_feature(features):
-            if group.factors != features or not features:
-                table += design.spread(self.draws, group, features)
+            if group.factors != features:
+                spread = design.spread(self.draws, group, features)
+                table += spread if feature is None else spread[:, level]
         late = design.arms.sizes[DELAY]
-        axis = 1 + len(features)
-        delays = [late] * late if postponed else range(late)
-        kept = table.take(delays, axis=axis)
-        return kept.reshape(*kept.shape[:axis], len(design.arms))
+        kept = table.take([late] * late if postponed else range(late), axis=1 + DELAY)
+        return kept.reshape(len(self.draws), len(design.arms))
