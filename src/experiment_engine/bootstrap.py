@@ -25,7 +25,12 @@ from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.adapters.system.metrics import Metrics
-from experiment_engine.application.audit import Doer, erase_and_note, pause_and_note
+from experiment_engine.application.audit import (
+    Doer,
+    erase_and_note,
+    pause_and_note,
+    release_and_note,
+)
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
 from experiment_engine.application.gather import Learning, Material, Suspect, gather, trusted_name
 from experiment_engine.application.learn import fit, restored
@@ -111,7 +116,7 @@ class Engine:
             cancelled = CANCELLED_AT_ONCE
             while cancelled == CANCELLED_AT_ONCE:
                 cancelled = self.storage.run(partial(cancel_some, waiting))
-                self._tell("cancelled at start", reason=waiting.reason, messages=cancelled)
+                self._tell("cancelled", reason=waiting.reason, messages=cancelled)
 
     def take(self, facts: Sequence[Fact]) -> Taken:
         """Take in a batch of facts."""
@@ -288,15 +293,22 @@ class Engine:
         return work(tx)
 
     def pause(self, scope: str | None, *, paused: bool, who: str) -> None:
-        """Pause or resume one cohort, or everything."""
+        """Pause or resume a scope, as in `domain.pausing`, or everything."""
         doer = self._doer(who)
         self.storage.run(lambda tx: pause_and_note(scope, self.rules, tx, doer, paused=paused))
         self._tell("paused" if paused else "resumed", scope=scope or "everything")
+        if paused:
+            self._cancel_what_cannot_be_sent()
 
     def note(self, noted: Noted) -> None:
         """Keep what a person changed by other ways than a use case of its own."""
         doer = self._doer(noted.who)
         self.storage.run(lambda tx: tx.note(noted, doer.note_id, doer.at))
+
+    def release(self, number: int, understood: int, *, who: str) -> None:
+        """Take a body out of quarantine whose events have been taken in."""
+        doer = self._doer(who)
+        self.storage.run(lambda tx: release_and_note(number, understood, tx, doer))
 
     def erase(self, user_id: UserId, *, who: str) -> None:
         """Forget a user."""

@@ -32,7 +32,7 @@ from experiment_engine.application.changes import (
 )
 from experiment_engine.application.evidence import StoredSnapshot
 from experiment_engine.application.manage import erase_user
-from experiment_engine.application.ports import EVERYTHING, Retained
+from experiment_engine.application.ports import Retained
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.epsilon_greedy import GreedyModel
@@ -57,6 +57,7 @@ from experiment_engine.domain.identifiers import (
     UserId,
 )
 from experiment_engine.domain.moments import DAY, HOUR, Instant
+from experiment_engine.domain.pausing import EVERYTHING
 from experiment_engine.domain.reasons import Reason
 
 LIVE, DRY_RUN = Mode.LIVE, Mode.DRY_RUN

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from experiment_engine.application.manage import erase_user, set_paused
 from experiment_engine.application.noted import Noted
-from experiment_engine.application.ports import EVERYTHING, Administration
+from experiment_engine.application.ports import Administration
 from experiment_engine.domain.identifiers import UserId
 from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.pausing import EVERYTHING
 from experiment_engine.domain.rules import Rules
 
 
@@ -29,6 +30,16 @@ def pause_and_note(
     what = "paused" if paused else "resumed"
     noted = Noted(doer.who, what, wanted, {"paused": before}, {"paused": paused})
     administration.note(noted, doer.note_id, doer.at)
+
+
+def release_and_note(
+    number: int, understood: int, administration: Administration, doer: Doer
+) -> None:
+    """Take a body out of quarantine whose events have been taken in."""
+    if administration.release(number):
+        after = {"events": understood}
+        noted = Noted(doer.who, "tried again", f"quarantine {number}", after=after)
+        administration.note(noted, doer.note_id, doer.at)
 
 
 def erase_and_note(user_id: UserId, administration: Administration, doer: Doer) -> None:

@@ -1,14 +1,16 @@
 """What a cohort has achieved so far: the view behind the page of results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import combinations
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from experiment_engine.application.measure import EVEN
 from experiment_engine.application.page_records import DayCount
+from experiment_engine.application.report_measurement import measurement
 from experiment_engine.application.report_records import ComboCounts
 from experiment_engine.domain.bandit.delay_curve import DelayCurve, weighed_trials
 from experiment_engine.domain.bandit.reward import Group
@@ -16,6 +18,7 @@ from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.measurement.interval import wilson_interval
+from experiment_engine.domain.measurement.off_policy import WeightSums, overlap, snips
 from experiment_engine.domain.measurement.standing import Standing, standing
 from experiment_engine.domain.moments import DAY, Duration, Instant
 
@@ -112,8 +115,11 @@ class CohortResults:
     rate: Estimate | None
     held_out: int
     holdout_rate: Estimate | None
-    lift: Estimate | None
-    extra: Estimate | None
+    lift: Estimate | None  # relative
+    no_lift: str | None  # why there is none
+    extra: Estimate | None  # conversions over an even split
+    no_extra: str | None
+    mismatch: str | None  # why nothing may be compared
     days: Sequence[Day]
     ranked: Sequence[RankedCombo]
     levels: Mapping[str, Sequence[LevelRate]]
@@ -147,6 +153,8 @@ class Counted:
     totals: Sequence[ComboCounts]
     days: Sequence[DayCount]
     curve: DelayCurve
+    measured: Mapping[str, float] = field(default_factory=dict)  # sums over all days
+    measured_days: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def cohort_results(
@@ -171,6 +179,8 @@ def cohort_results(
     weighed = _weighed(cohort, counted, by_combo, now)
     stands = _remembered(cohort, by_combo[:, 1], weighed) if trials else None
     recent = _recent_shares(cohort, counted.days, now)
+    said = measurement(cohort, counted.measured, None, None)
+    lift, even, ratio = said["lift"], said["even_split"], said["sample_ratio"]
     return CohortResults(
         cohort=cohort.name,
         goal=cohort.goal.event,
@@ -189,8 +199,11 @@ def cohort_results(
         rate=_proportion(converted, trials),
         held_out=held_trials,
         holdout_rate=_proportion(held_back, held_trials),
-        lift=None,
-        extra=None,
+        lift=_estimate(lift, "relative", "relative_interval", 100.0),
+        no_lift=lift.get("why_not"),
+        extra=_estimate(even, "extra_conversions", "extra_interval", 1.0),
+        no_extra=even.get("why_not"),
+        mismatch=None if ratio["ok"] else said["winner"]["why_not"],
         days=days,
         ranked=[] if stands is None else _ranked(cohort, stands, by_combo, recent),
         levels={} if stands is None else _levels(cohort, stands, by_combo),
@@ -204,6 +217,25 @@ def _proportion(successes: int, trials: int) -> Estimate | None:
         return None
     interval = wilson_interval(successes, trials)
     return Estimate(successes / trials, interval.low, interval.high)
+
+
+def _estimate(said: Mapping[str, Any], name: str, interval: str, unit: float) -> Estimate | None:
+    if said.get(name) is None or said.get(interval) is None:
+        return None
+    low, high = said[interval]
+    return Estimate(said[name] / unit, low / unit, high / unit)
+
+
+def _even_rates(counted: Counted) -> Mapping[int, Estimate]:
+    """Return the rate that an even split would have had, of all up to each day."""
+    rates, sums = {}, WeightSums()
+    for day in sorted(counted.measured_days):
+        todays = WeightSums.read(EVEN, counted.measured_days[day])
+        sums = WeightSums(*(a + b for a, b in zip(astuple(sums), astuple(todays), strict=True)))
+        if overlap(sums) is None:
+            found = snips(sums)
+            rates[day] = Estimate(found.value, found.interval.low, found.interval.high)
+    return rates
 
 
 def _sums(cohort: Cohort, counts: Sequence[ComboCounts]) -> Floats:
@@ -260,9 +292,10 @@ def _days(cohort: Cohort, counted: Counted, now: Instant) -> list[Day]:
     if not by_day:
         return []
     messaged = sent = converted = held = held_back = 0
-    days = []
+    days, rates, rate = [], _even_rates(counted), None
     for day in range(min(by_day), max(now // DAY, *by_day) + 1):
         todays = by_day.get(day, [])
+        rate = rates.get(day, rate)
         written = [c for c in todays if c.counted_for != Group.HOLDOUT]
         spared = [c for c in todays if c.counted_for == Group.HOLDOUT]
         messaged += sum(c.trials for c in written)
@@ -277,7 +310,7 @@ def _days(cohort: Cohort, counted: Counted, now: Instant) -> list[Day]:
                 sent,
                 converted,
                 _scaled(_proportion(held_back, held), messaged),
-                None,
+                _scaled(rate, messaged),
                 _is_open(day, cohort, now),
                 _by_level(written),
             )

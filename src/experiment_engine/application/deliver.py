@@ -24,6 +24,7 @@ from experiment_engine.domain.delivery.pace import UNLIMITED, Pace
 from experiment_engine.domain.guardrails import Guardrails, still_wanted
 from experiment_engine.domain.identifiers import CallId, Channel, ExperimentId, UserId
 from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
+from experiment_engine.domain.pausing import is_taken_out, of_channel
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
@@ -80,10 +81,14 @@ def claim(
     switches = switched_off(outbox, rules, delivering.guardrails.mode, now)
     paused = [name for name in rules.cohorts if switches.is_paused(name)]
     limits: dict[tuple[Channel, bool], int] = {}
+    stopped: dict[tuple[Channel, bool], int] = {}  # of paused channels only what has expired
     for channel in elsewhere:
         wanted = min(max(0, free[channel]) * rules.channels[channel].batch, allowance)
-        limits |= {(channel, False): wanted + spare, (channel, True): spare}
+        on = stopped if of_channel(channel) in switches.paused else limits
+        on |= {(channel, False): wanted + spare, (channel, True): spare}
     dues = outbox.due(limits, now, paused)
+    if stopped:
+        dues += outbox.due(stopped, now, list(rules.cohorts))
     if not dues:
         return Claimed((), (), now)
     user_ids = list(dict.fromkeys(due.user_id for due in dues))
@@ -176,7 +181,7 @@ class _Claiming:
             self.changes.change(experiment, cancel_converted(user.goals[goal]))
         elif self.now > experiment.expires_at:
             self.changes.change(experiment, lambda e: e.move(State.EXPIRED, Reason.EXPIRED))
-        elif not self.switches.is_paused(experiment.cohort):
+        elif not self.switches.is_paused(experiment.cohort, experiment.channel):
             self._send_or_wait(due, experiment, user, combo)
 
     def calls(self) -> list[Call]:
@@ -196,8 +201,12 @@ class _Claiming:
             self._claim(due, experiment, combo)
 
     def _combo(self, experiment: Experiment) -> Combo | None:
+        """Return the combo, or None where it is not there any more or is paused itself."""
         cohort = self.rules.cohorts.get(experiment.cohort)
-        return None if cohort is None else cohort.space.by_key.get(experiment.combo_key)
+        combo = None if cohort is None else cohort.space.by_key.get(experiment.combo_key)
+        if cohort is None or combo is None or is_taken_out(cohort, combo, self.switches.paused):
+            return None
+        return combo
 
     def _cancel(self, experiment: Experiment, reason: Reason) -> None:
         self.changes.change(experiment, lambda e: e.move(State.CANCELLED, reason))

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from experiment_engine.application.changes import Changes
-from experiment_engine.application.ports import EVERYTHING, Administration, Retained
+from experiment_engine.application.ports import Administration, Retained
+from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Experiment, Mode, State
-from experiment_engine.domain.errors import UnknownCohort
+from experiment_engine.domain.errors import UnknownCohort, UnknownScope
 from experiment_engine.domain.identifiers import CohortName, ComboKey, UserId
 from experiment_engine.domain.moments import DAY, Duration, Instant, hour_of
+from experiment_engine.domain.pausing import EVERYTHING, is_taken_out, scopes_of
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
@@ -21,13 +23,30 @@ def set_paused(
     *,
     paused: bool,
 ) -> None:
-    """Pause or resume one cohort, or everything (None); raises UnknownCohort.
+    """Pause or resume a scope, or everything (None); raises UnknownCohort or UnknownScope.
 
     The claim reads the pause in its own transaction, so nothing is claimed once this is durable.
     """
     if scope is not None and scope not in rules.cohorts:
-        raise UnknownCohort(scope, sorted(rules.cohorts))
+        _check_narrow(scope, rules)
     administration.set_paused(scope or EVERYTHING, paused=paused, at=now)
+
+
+def _check_narrow(scope: str, rules: Rules) -> None:
+    kind, _, rest = scope.partition(":")
+    if kind not in {"channel", "combo", "level"}:
+        raise UnknownCohort(scope, sorted(rules.cohorts))
+    if kind == "channel":
+        if rest not in rules.channels:
+            known = ", ".join(sorted(rules.channels))
+            raise UnknownScope(f'There is no channel "{rest}". Known: {known}.')
+        return
+    name = rest.partition(":")[0]
+    cohort = rules.cohorts.get(CohortName(name))
+    if cohort is None:
+        raise UnknownCohort(name, sorted(rules.cohorts))
+    if not any(scope in scopes_of(cohort, combo) for combo in cohort.space.combos):
+        raise UnknownScope(f'The cohort "{name}" has no such combo or level.')
 
 
 def erase_user(user_id: UserId, administration: Administration, now: Instant) -> None:
@@ -111,15 +130,20 @@ class Stale:
 def what_cannot_be_sent(
     rules: Rules, mode: Mode, administration: Administration
 ) -> Sequence[Stale]:
-    """Return the removed combos, and those of the other mode, that something waits for."""
-    stale = []
+    """Return the combos, removed, paused or of the other mode, that something waits for."""
+    stale, paused = [], administration.paused()
     for cohort_name, combo_key, scheduled_mode in administration.waiting_combos():
         cohort = rules.cohorts.get(cohort_name)
         if scheduled_mode is not mode:
             stale.append(Stale(cohort_name, combo_key, scheduled_mode, Reason.MODE_CHANGED))
-        elif cohort is None or combo_key not in cohort.space.by_key:
+        elif cohort is None or _is_gone(cohort, combo_key, paused):
             stale.append(Stale(cohort_name, combo_key, scheduled_mode, Reason.COMBO_REMOVED))
     return stale
+
+
+def _is_gone(cohort: Cohort, combo_key: ComboKey, paused: frozenset[str]) -> bool:
+    combo = cohort.space.by_key.get(combo_key)
+    return combo is None or is_taken_out(cohort, combo, paused)
 
 
 def cancel_some(stale: Stale, administration: Administration) -> int:

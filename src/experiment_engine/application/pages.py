@@ -19,7 +19,7 @@ from experiment_engine.application.page_records import (
     Stopped,
     WaitingCount,
 )
-from experiment_engine.application.ports import EVERYTHING, Clock
+from experiment_engine.application.ports import Clock
 from experiment_engine.application.report import Reading
 from experiment_engine.application.report_records import QuarantineRecord
 from experiment_engine.domain.bandit.delay_curve import DelayCurve
@@ -27,6 +27,7 @@ from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.identifiers import CohortName, UserId
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
+from experiment_engine.domain.pausing import EVERYTHING
 from experiment_engine.domain.rules import Rules
 
 SHOWN_DAYS = 90  # of which a page shows the course
@@ -83,8 +84,10 @@ class PageReading(Protocol):
     def quarantined(self, number: int) -> QuarantineRecord | None:
         """Return one body that was not understood."""
 
-    def freezes(self, mode: Mode) -> Mapping[str, tuple[Instant, str]]:
-        """Return the cohorts whose policy stays where it is: since when, and why."""
+    def measured_by_day(
+        self, mode: Mode, cohort: CohortName, from_day: int
+    ) -> Mapping[int, Mapping[str, float]]:
+        """Return a cohort's sums of measurement against an even split, by day."""
 
     def audit(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest changes that people made."""
@@ -115,21 +118,24 @@ class Pages:
             raise UnknownCohort(cohort, sorted(self.rules.cohorts))
         known, now = self.rules.cohorts[CohortName(cohort)], self.clock.now()
         paused = self.records.paused()
+        from_day = now // DAY - SHOWN_DAYS
         closed_before = (now - known.goal.window) // HOUR
         counted = Counted(
             totals=self.records.combo_counts(self.mode, known.name),
-            days=self.reading.day_counts(self.mode, known.name, now // DAY - SHOWN_DAYS),
+            days=self.reading.day_counts(self.mode, known.name, from_day),
             curve=DelayCurve(
                 known.goal.window,
                 self.reading.conversions_by_age(self.mode, known.name, closed_before),
             ),
+            measured=self.records.measured(self.mode).get(known.name, {}),
+            measured_days=self.reading.measured_by_day(self.mode, known.name, from_day),
         )
-        frozen = self.reading.freezes(self.mode).get(known.name)
+        frozen = self.records.frozen(self.mode).get(known.name)
         return cohort_results(
             known,
             counted,
             now,
             mode=self.mode.value,
             paused=EVERYTHING in paused or known.name in paused,
-            frozen=None if frozen is None else frozen[1],
+            frozen=None if frozen is None else frozen.reason,
         )

@@ -33,10 +33,9 @@ from experiment_engine.domain.identifiers import (
     UserId,
 )
 from experiment_engine.domain.moments import Duration, Instant
+from experiment_engine.domain.pausing import EVERYTHING, of_channel
 
 T = TypeVar("T")
-
-EVERYTHING = "*"  # the scope of a pause that holds for every cohort
 
 
 class Clock(Protocol):
@@ -69,14 +68,18 @@ class Chance(Protocol):
 class Switches:
     """What people and failures have switched off at the moment."""
 
-    paused: frozenset[str] = frozenset()  # cohort names, or EVERYTHING
+    paused: frozenset[str] = frozenset()  # scopes, as in `domain.pausing`
     failing: frozenset[Channel] = frozenset()
     probing: frozenset[Channel] = frozenset()  # failing, and due to be tried with one message
     spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
 
-    def is_paused(self, cohort: CohortName) -> bool:
-        """Say whether nothing of this cohort may be decided or sent."""
-        return EVERYTHING in self.paused or cohort in self.paused
+    def is_paused(self, cohort: CohortName, channel: Channel | None = None) -> bool:
+        """Say whether nothing of this cohort may be decided or sent, or not on this channel."""
+        return (
+            EVERYTHING in self.paused
+            or cohort in self.paused
+            or (channel is not None and of_channel(channel) in self.paused)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +297,9 @@ class Administration(People, Protocol):
 
     def paused(self) -> frozenset[str]:
         """Return the scopes that are paused."""
+
+    def release(self, number: int) -> bool:
+        """Take one body out of quarantine; return whether it was there."""
 
     def note(self, noted: Noted, note_id: str, at: Instant) -> None:
         """Keep what a person changed; ids sort by time."""

@@ -145,6 +145,7 @@ class TriggerTaker:
             ),
             failing=self.switches.failing.union(self.changes.probed),
             spent=self.switches.spent,
+            paused=self.switches.paused,
         )
 
     def _decide(

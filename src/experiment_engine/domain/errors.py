@@ -41,6 +41,10 @@ class UnknownCohort(EngineError):
         super().__init__(f'There is no cohort "{name}". Known: {", ".join(known)}.')
 
 
+class UnknownScope(EngineError):
+    """There is no such channel, combo or level to pause."""
+
+
 class UnknownExperiment(EngineError):
     """No experiment has this id."""
 

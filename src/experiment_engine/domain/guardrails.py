@@ -16,6 +16,7 @@ from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
+from experiment_engine.domain.pausing import scopes_of
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import WHATSAPP, Rules
 
@@ -63,6 +64,7 @@ class Situation(msgspec.Struct, frozen=True):
     values: Mapping[str, str]  # of the placeholders
     failing: frozenset[Channel] = frozenset()
     spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
+    paused: frozenset[str] = frozenset()  # scopes, as in `domain.pausing`
 
 
 @dataclass
@@ -214,6 +216,7 @@ class Guardrails:
             situation.chain,
             absent,
             situation.spent,
+            situation.paused,
             postponed,
         )
         found = self._memo.get(key)
@@ -241,7 +244,8 @@ class Guardrails:
         refused: dict[Reason, list[int]] = {}
         for combo in cohort.space.combos:
             reason = (
-                by_channel[combo.channel]
+                self._pause_refusal(cohort, combo, situation)
+                or by_channel[combo.channel]
                 or self._message_refusal(cohort, combo, situation)
                 or by_slot[combo.delay, combo.channel]
             )
@@ -251,6 +255,11 @@ class Guardrails:
                 refused.setdefault(reason, []).append(combo.index)
         reasons = {reason: tuple(places) for reason, places in refused.items()}
         return Eligibility(tuple(eligible), reasons, postponed)
+
+    def _pause_refusal(self, cohort: Cohort, combo: Combo, situation: Situation) -> Reason | None:
+        if situation.paused and not situation.paused.isdisjoint(scopes_of(cohort, combo)):
+            return Reason.PAUSED
+        return None
 
     def _message_refusal(
         self, cohort: Cohort, combo: Combo, situation: Situation

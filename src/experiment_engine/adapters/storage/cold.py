@@ -77,6 +77,11 @@ class ColdStatements:
         """Return the scopes that are paused."""
         return frozenset(self.core.execute(select(tables.pause.c.scope)).scalars())
 
+    def release(self, number: int) -> bool:
+        """Take one body out of quarantine; return whether it was there."""
+        kept = tables.quarantine
+        return self.core.execute(delete(kept).where(kept.c.id == number)).rowcount > 0
+
     def note(self, noted: Noted, note_id: str, at: Instant) -> None:
         """Keep what a person changed; ids sort by time."""
         self.core.execute(

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Select, desc, func, or_, select
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.reading import ask
 from experiment_engine.adapters.storage.remembered import Remembered
+from experiment_engine.application.measure import EVEN
 from experiment_engine.application.page_records import (
     AuditRecord,
     DayCount,
@@ -256,11 +257,21 @@ class PageReader:
         found = self._rows(query)
         return QuarantineRecord(*found[0]) if found else None
 
-    def freezes(self, mode: Mode) -> Mapping[str, tuple[Instant, str]]:
-        """Return the cohorts whose policy stays where it is: since when, and why."""
-        held = tables.freeze.c
-        query = select(held.cohort, held.since, held.reason).where(held.mode == mode.value)
-        return {cohort: (Instant(since), reason) for cohort, since, reason in self._rows(query)}
+    def measured_by_day(
+        self, mode: Mode, cohort: CohortName, from_day: int
+    ) -> Mapping[int, Mapping[str, float]]:
+        """Return a cohort's sums of measurement against an even split, by day."""
+        kept = tables.measurement_sum.c
+        query = select(kept.day, kept.name, kept.value).where(
+            kept.mode == mode.value,
+            kept.cohort == cohort,
+            kept.day >= max(0, from_day),
+            kept.name.startswith(f"{EVEN}."),
+        )
+        days: dict[int, dict[str, float]] = {}
+        for day, name, value in self._rows(query):
+            days.setdefault(day, {})[name] = value
+        return days
 
     def audit(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest changes that people made."""

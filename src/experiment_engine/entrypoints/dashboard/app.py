@@ -12,14 +12,26 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError, StorageUnavailable
 from experiment_engine.entrypoints.dashboard import (
+    combinations,
+    events,
+    guardrails,
+    health,
+    messages,
     overview,
     results,
+    schedule,
     users,
 )
 from experiment_engine.entrypoints.dashboard.changes import CHANGES, Change, Form
@@ -40,8 +52,18 @@ from experiment_engine.entrypoints.http.running import Running
 
 log = structlog.get_logger()
 
-PAGES: Sequence[Page] = (overview.PAGE, results.PAGE, users.PAGE)
-FRAGMENTS: Sequence[Page] = (*overview.FRAGMENTS, *results.FRAGMENTS)
+PAGES: Sequence[Page] = (
+    overview.PAGE,
+    results.PAGE,
+    combinations.PAGE,
+    messages.PAGE,
+    schedule.PAGE,
+    users.PAGE,
+    events.PAGE,
+    guardrails.PAGE,
+    health.PAGE,
+)
+FRAGMENTS: Sequence[Page] = (*overview.FRAGMENTS, *results.FRAGMENTS, *users.FRAGMENTS)
 
 _SMALL = 1_000  # bytes that are not worth compressing
 _FORM_BYTES = 16_384
@@ -71,6 +93,7 @@ class Dashboard:
         routes += [Route(page.path, self._html(page)) for page in FRAGMENTS]
         routes += [Route(c.path, self._change(c), methods=["POST"]) for c in CHANGES]
         routes += [
+            Route("/events/stream", self._stream),
             Route("/login", self._login_page, methods=["GET"]),
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
@@ -126,6 +149,18 @@ class Dashboard:
             return RedirectResponse(target, 303)
 
         return answer
+
+    async def _stream(self, request: Request) -> Response:
+        visitor = await run_in_threadpool(self._door.visitor, request, Scope.STATS)
+        if isinstance(visitor, Refused):
+            return _json_error(visitor.status, visitor.code, visitor.message)
+        asked = Asked(self._running, visitor, request)
+        row = self._templates.get_template("_event.html")
+        return StreamingResponse(
+            events.tail(asked, lambda event: row.render(event=event, zone=events.zone(asked))),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
 
     def _login_page(self, request: Request) -> Response:
         return self._login_form(request, failed=False)

@@ -6,10 +6,21 @@ from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 
+from experiment_engine.adapters.amplitude import payload as amplitude
+from experiment_engine.adapters.clevertap import callbacks as clevertap
+from experiment_engine.adapters.json_input import TooManyEvents
 from experiment_engine.application.noted import Noted
-from experiment_engine.domain.events import Chosen, Source
+from experiment_engine.domain.errors import NotUnderstood
+from experiment_engine.domain.events import Chosen, Fact, Source, Unreadable
 from experiment_engine.domain.identifiers import EVERY_CHANNEL, UserId
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage
+
+READERS: Mapping[str, Callable[[bytes], list[Fact]]] = {
+    "amplitude": amplitude.parse,
+    "opened": clevertap.parse_opened,
+    "converted": clevertap.parse_converted,
+    "opted-out": clevertap.parse_opted_out,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,24 @@ async def _erase(asked: Asked, form: Form) -> str:
     return f"{_of_user(user_id)}&erased=1"
 
 
+async def _try_again(asked: Asked, form: Form) -> str:
+    """Read a body of the quarantine once more, as a newer version may understand it."""
+    number = form.must("number")
+    kept = asked.engine.pages.reading.quarantined(int(number)) if number.isdecimal() else None
+    parse = READERS.get(form.must("as"))
+    if kept is None or parse is None:
+        raise NoSuchPage("This is not in quarantine any more.")
+    try:
+        facts = parse(kept.raw)
+    except (NotUnderstood, TooManyEvents):
+        facts = []
+    if not facts or any(isinstance(fact, Unreadable) for fact in facts):
+        return f"/events?show=quarantine&still={kept.id}#kept-{kept.id}"
+    await asked.running.lane.submit(facts)
+    await run_in_threadpool(asked.engine.release, kept.id, len(facts), who=asked.visitor.who)
+    return f"/events?show=quarantine&released={kept.id}"
+
+
 def _of_user(user_id: str) -> str:
     return f"/users?{urlencode({'id': user_id})}"
 
@@ -101,4 +130,5 @@ CHANGES: Sequence[Change] = (
     Change("/users/opt-out", _opt_out),
     Change("/users/opt-in", _opt_in),
     Change("/users/erase", _erase),
+    Change("/quarantine/again", _try_again),
 )

@@ -94,6 +94,7 @@ class Line:
     values: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    starts: int = 0  # the place of the first day on which it is known
 
 
 def lines(
@@ -126,7 +127,7 @@ def lines(
         "lines": [
             {
                 "name": line.name,
-                "d": path(zip(xs, heights[line.name], strict=True)),
+                "d": path(zip(xs[line.starts :], heights[line.name][line.starts :], strict=True)),
                 "band": _band_of(line, xs, y),
             }
             for line in drawn
@@ -145,8 +146,10 @@ def lines(
             {
                 "x": xs[i],
                 "label": label(days[i]),
-                "y": [heights[line.name][i] for line in drawn],
-                "v": [number(line.values[i]) for line in drawn],
+                "y": [heights[line.name][max(i, line.starts)] for line in drawn],
+                "v": [
+                    number(line.values[i]) if i >= line.starts else "\N{EN DASH}" for line in drawn
+                ],
             }
             for i in range(count)
         ],
@@ -160,7 +163,9 @@ def _whole(values: Sequence[float]) -> list[float]:
 def _band_of(line: Line, xs: Sequence[float], y: Scale) -> str | None:
     if line.low is None or line.high is None:
         return None
-    return band(xs, [y(value) for value in line.low], [y(value) for value in line.high])
+    first = line.starts
+    low, high = line.low[first:], line.high[first:]
+    return band(xs[first:], [y(value) for value in low], [y(value) for value in high])
 
 
 def stack(
@@ -207,7 +212,7 @@ def smoothed(values: Sequence[float], over: int = 3) -> list[float]:
 
 def bands(quantiles: Sequence[Sequence[float]], reference: float | None = None) -> Drawn:
     """Return the geometry of rows of intervals on one common scale of rates."""
-    width, room = 300, 10
+    width, room = 264, 10
     low, high = min(q[0] for q in quantiles), max(q[-1] for q in quantiles)
     if reference is not None:
         low, high = min(low, reference), max(high, reference)

@@ -44,11 +44,11 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
     found += [
         Need(
             f"{labels.words(cohort)} has stopped learning",
-            reason,
+            frozen.reason,
             f"/results/{cohort}",
             "Look",
         )
-        for cohort, (_, reason) in engine.pages.reading.freezes(engine.mode).items()
+        for cohort, frozen in engine.report.reading.frozen(engine.mode).items()
     ]
     quarantined = engine.report.reading.quarantine_size()
     if quarantined:

@@ -6,6 +6,7 @@ from typing import Any
 from experiment_engine.application.cohort_results import (
     CohortResults,
     Day,
+    Estimate,
     RankedCombo,
     levels_of,
     pairs_of,
@@ -21,6 +22,7 @@ from experiment_engine.entrypoints.dashboard.sentence import summary
 _BEST, _WORST = 6, 4  # combos listed from either end
 _LATEST = 6
 _MEASURES = ("rate", "traffic")
+_NOTHING = Estimate(0.0, 0.0, 0.0)
 
 
 def view(asked: Asked) -> View:
@@ -105,22 +107,9 @@ def _cumulative(days: Sequence[Day]) -> dict[str, Any]:
         ("even", "Even split", [day.even_split for day in days]),
         ("none", "No message", [day.no_message for day in days]),
     ):
-        known = [value for value in values if value is not None]
-        if known and values[-1] is not None:
-            filled = [value or known[0] for value in values]
-            started = [value is not None for value in values]
-            made.append(
-                charts.Line(
-                    name,
-                    label,
-                    [v.value if s else 0.0 for v, s in zip(filled, started, strict=True)],
-                    [v.low if s else 0.0 for v, s in zip(filled, started, strict=True)],
-                    [
-                        min(v.high, max(3 * v.value, days[-1].converted)) if s else 0.0
-                        for v, s in zip(filled, started, strict=True)
-                    ],
-                )
-            )
+        starts = next((place for place, value in enumerate(values) if value is not None), None)
+        if starts is not None:
+            made.append(_estimated(name, label, values, starts, days[-1].converted))
     opened = [place for place, day in enumerate(days) if day.is_open]
     return charts.lines(
         [day.day for day in days],
@@ -129,6 +118,21 @@ def _cumulative(days: Sequence[Day]) -> dict[str, Any]:
         number=labels.number,
         label=labels.day,
     ) | {"names": [(line.name, line.label) for line in made]}
+
+
+def _estimated(
+    name: str, label: str, values: Sequence[Estimate | None], starts: int, most: float
+) -> charts.Line:
+    """Return a line with its band, which is cut off where it would dwarf everything else."""
+    known = [value or _NOTHING for value in values]
+    return charts.Line(
+        name,
+        label,
+        [value.value for value in known],
+        [value.low for value in known],
+        [min(value.high, max(3 * value.value, most)) for value in known],
+        starts,
+    )
 
 
 def _table(days: Sequence[Day]) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiment_engine.application.cohort_results import CohortResults, LevelRate
+from experiment_engine.application.cohort_results import CohortResults, LevelRate, RankedCombo
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.entrypoints.dashboard import labels
 
@@ -31,6 +31,11 @@ def summary(found: CohortResults) -> list[Piece]:
                 "",
             ),
         ]
+    if found.mismatch is not None:
+        return [
+            ("The numbers do not fit together, so nothing is called the best.", "strong"),
+            (f" {found.mismatch[:1].upper()}{found.mismatch[1:]}.", ""),
+        ]
     best = max(found.ranked, key=lambda combo: combo.probability_best)
     if best.probability_best >= _SETTLED:
         return [
@@ -52,9 +57,12 @@ def _heading(found: CohortResults) -> list[Piece]:
         else:
             still_open.append((dimension, levels))
     if not clear:
+        most = max(found.ranked, key=lambda combo: combo.share_now)
         return [
-            ("Nothing stands out yet.", "strong"),
-            (f" {_closest(found)}", ""),
+            ("Nothing is settled yet.", "strong"),
+            (" Most messages now go to ", ""),
+            (labels.combo(most.combo_key), "em"),
+            (f": {_rate(most)} reached the goal. {_unsettled(found)}", ""),
         ]
     return [
         (", ".join(clear), "strong"),
@@ -66,11 +74,18 @@ def _heading(found: CohortResults) -> list[Piece]:
     ]
 
 
-def _closest(found: CohortResults) -> str:
-    best = max(found.ranked, key=lambda combo: combo.probability_best)
+def _rate(combo: RankedCombo) -> str:
+    low, high = combo.quantiles[0], combo.quantiles[-1]
+    return f"{labels.percent(combo.rate)} % ({labels.percent(low)} to {labels.percent(high)} %)"
+
+
+def _unsettled(found: CohortResults) -> str:
+    thin = sum(combo.is_thin for combo in found.ranked)
+    if not thin:
+        return "Others are too close to call one the best."
     return (
-        f"The nearest to the best is {labels.combo(best.combo_key)},"
-        f" with a chance of {_percent(best.probability_best)}."
+        f"{thin} of {found.combos} combinations have had too few messages to say"
+        " whether one of them is better."
     )
 
 

@@ -36,3 +36,4 @@ def _timeline(asked: Asked, user_id: UserId) -> Timeline:
 
 
 PAGE = Page("/users", "/users.json", "Users", "users.html", view, drawn)
+FRAGMENTS: tuple[Page, ...] = ()

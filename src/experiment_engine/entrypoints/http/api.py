@@ -1,13 +1,13 @@
 """The routes of the API: parse, call one use case, answer."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
@@ -22,6 +22,7 @@ from experiment_engine.domain.identifiers import (
     UserId,
 )
 from experiment_engine.domain.moments import iso, to_instant
+from experiment_engine.domain.pausing import of_channel, of_combo, of_level
 from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.door import Lane
 from experiment_engine.entrypoints.http.errors import ApiError
@@ -45,12 +46,39 @@ class TriggerBody(BaseModel):
     ] = {}
 
 
-class CohortBody(BaseModel):
-    """One cohort; without it, everything."""
+class ScopeBody(BaseModel):
+    """One cohort, one channel, or of one cohort a combo or a level; without it, everything."""
 
     model_config = ConfigDict(extra="forbid")  # a mistyped name must not mean "all"
 
     cohort: str | None = None
+    channel: Annotated[str | None, Field(description="In every cohort.")] = None
+    combo_key: Annotated[str | None, Field(description="Of the cohort.")] = None
+    level: Annotated[
+        str | None,
+        Field(description="Of the cohort: every combo with it, such as `angle=scarcity`."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_one_scope(self) -> Self:
+        of_cohort = [value for value in (self.combo_key, self.level) if value is not None]
+        alone = self.channel is None or (self.cohort is None and not of_cohort)
+        if not alone or len(of_cohort) > 1 or (of_cohort and self.cohort is None):
+            raise ValueError(
+                "name a cohort, or a channel, or a cohort with a combo_key or a level"
+            )
+        return self
+
+    def scope(self) -> str | None:
+        """Return the scope that is meant; None for everything."""
+        if self.channel is not None:
+            return of_channel(Channel(self.channel))
+        if self.combo_key is not None:
+            return of_combo(CohortName(self.cohort or ""), self.combo_key)
+        if self.level is not None:
+            dimension, _, named = self.level.partition("=")
+            return of_level(CohortName(self.cohort or ""), dimension, named)
+        return self.cohort
 
 
 class ChannelBody(BaseModel):
@@ -213,15 +241,15 @@ async def opt_in(
 
 @routes.post("/api/pause", dependencies=[requires(Scope.ADMIN)])
 def pause(
-    request: Request, engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
+    request: Request, engine: EngineHere, body: Annotated[ScopeBody | None, Body()] = None
 ) -> dict[str, Any]:
-    """Stop deciding and sending, for everything or one cohort; holds when this is answered."""
+    """Stop deciding and sending, for everything or a part; holds when this is answered."""
     return _pause(request, engine, body, paused=True)
 
 
 @routes.post("/api/resume", dependencies=[requires(Scope.ADMIN)])
 def resume(
-    request: Request, engine: EngineHere, body: Annotated[CohortBody | None, Body()] = None
+    request: Request, engine: EngineHere, body: Annotated[ScopeBody | None, Body()] = None
 ) -> dict[str, Any]:
     """Go on deciding and sending."""
     return _pause(request, engine, body, paused=False)
@@ -237,9 +265,9 @@ def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any
 
 
 def _pause(
-    request: Request, engine: Engine, body: CohortBody | None, *, paused: bool
+    request: Request, engine: Engine, body: ScopeBody | None, *, paused: bool
 ) -> dict[str, Any]:
-    engine.pause(body.cohort if body else None, paused=paused, who=_who(request))
+    engine.pause(body.scope() if body else None, paused=paused, who=_who(request))
     return {
         "paused": {scope: iso(since) for scope, since in engine.report.reading.paused().items()}
     }

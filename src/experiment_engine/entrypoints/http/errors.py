@@ -13,11 +13,13 @@ from experiment_engine.domain.errors import (
     StorageUnavailable,
     UnknownCohort,
     UnknownExperiment,
+    UnknownScope,
 )
 
 _STATUS: Mapping[type[EngineError], tuple[int, str]] = {
     UnknownCohort: (404, "unknown_cohort"),
     UnknownExperiment: (404, "unknown_experiment"),
+    UnknownScope: (404, "unknown_scope"),
     Overloaded: (503, "busy"),
     StorageUnavailable: (503, "not_stored"),
 }
