@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from experiment_engine.adapters.storage.postgres_connections import address
 from experiment_engine.adapters.storage.schema import require_newest
 from experiment_engine.adapters.storage.sqlite import embedded_url, held
-from experiment_engine.application.ports import EVERYTHING
 from experiment_engine.domain.errors import ConfigurationError, EngineError, StorageUnavailable
 from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.pausing import EVERYTHING
 
 _SQLITE, _POSTGRESQL = b"SQLite format 3\x00", b"PGDMP"  # how the files begin
 

@@ -29,9 +29,9 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.postgres_connections import address
 from experiment_engine.adapters.storage.schema import migrate, require_newest
 from experiment_engine.adapters.storage.sqlite import embedded_url, held
-from experiment_engine.application.ports import EVERYTHING
 from experiment_engine.domain.errors import ConfigurationError, StorageUnavailable
 from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.pausing import EVERYTHING
 
 Tell = Callable[[str, int, int], None]  # table, rows copied so far, rows in all
 
