@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from experiment_engine.application.evidence import Learned
 from experiment_engine.application.measure import EVEN
 from experiment_engine.application.page_records import DayCount
 from experiment_engine.application.report_measurement import measurement
@@ -124,6 +125,8 @@ class CohortResults:
     ranked: Sequence[RankedCombo]
     levels: Mapping[str, Sequence[LevelRate]]
     frozen: str | None = None
+    changes: Sequence[Mapping[str, Any]] = ()  # days from which people answered differently
+    limited: bool = False  # a combo's share would have moved too fast
     standing: Standing | None = field(default=None, repr=False, compare=False)
 
     def cells(self, rows: str, columns: str, cohort: Cohort) -> list[list[Cell]]:
@@ -155,6 +158,7 @@ class Counted:
     curve: DelayCurve
     measured: Mapping[str, float] = field(default_factory=dict)  # sums over all days
     measured_days: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    learned: Learned | None = None
 
 
 def cohort_results(
@@ -179,7 +183,7 @@ def cohort_results(
     weighed = _weighed(cohort, counted, by_combo, now)
     stands = _remembered(cohort, by_combo[:, 1], weighed) if trials else None
     recent = _recent_shares(cohort, counted.days, now)
-    said = measurement(cohort, counted.measured, None, None)
+    said = measurement(cohort, counted.measured, None, None, counted.learned)
     lift, even, ratio = said["lift"], said["even_split"], said["sample_ratio"]
     return CohortResults(
         cohort=cohort.name,
@@ -208,6 +212,8 @@ def cohort_results(
         ranked=[] if stands is None else _ranked(cohort, stands, by_combo, recent),
         levels={} if stands is None else _levels(cohort, stands, by_combo),
         frozen=frozen,
+        changes=said["learning"]["changes"],
+        limited=bool(said["learning"].get("limited")),
         standing=stands,
     )
 

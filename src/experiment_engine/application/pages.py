@@ -128,6 +128,7 @@ class Pages:
                 self.reading.conversions_by_age(self.mode, known.name, closed_before),
             ),
             measured=self.records.measured(self.mode).get(known.name, {}),
+            learned=self.records.learned(self.mode, known.name),
             measured_days=self.reading.measured_by_day(self.mode, known.name, from_day),
         )
         frozen = self.records.frozen(self.mode).get(known.name)

@@ -12,7 +12,7 @@ from experiment_engine.adapters.json_input import TooManyEvents
 from experiment_engine.application.noted import Noted
 from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Chosen, Fact, Source, Unreadable
-from experiment_engine.domain.identifiers import EVERY_CHANNEL, UserId
+from experiment_engine.domain.identifiers import EVERY_CHANNEL, CohortName, UserId
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage
 
 READERS: Mapping[str, Callable[[bytes], list[Fact]]] = {
@@ -102,6 +102,14 @@ async def _erase(asked: Asked, form: Form) -> str:
     return f"{_of_user(user_id)}&erased=1"
 
 
+async def _trust(asked: Asked, form: Form) -> str:
+    cohort = CohortName(form.must("cohort"))
+    if cohort not in asked.engine.rules.cohorts:
+        raise NoSuchPage("There is no such cohort.")
+    await run_in_threadpool(asked.engine.unfreeze, cohort, who=asked.visitor.who)
+    return form.back("/")
+
+
 async def _try_again(asked: Asked, form: Form) -> str:
     """Read a body of the quarantine once more, as a newer version may understand it."""
     number = form.must("number")
@@ -131,4 +139,5 @@ CHANGES: Sequence[Change] = (
     Change("/users/opt-in", _opt_in),
     Change("/users/erase", _erase),
     Change("/quarantine/again", _try_again),
+    Change("/trust", _trust),
 )
