@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from benchmarks.learning.days import Watchful
-from benchmarks.learning.peers import MabWiser, River, VowpalWabbit
+from benchmarks.learning.peers import SWEEP, MabWiser, River, VowpalWabbit
 from benchmarks.learning.plain import Plain
 from benchmarks.learning.runs import Chooser
 from benchmarks.learning.world import DIMENSIONS, FEATURES
@@ -67,4 +67,9 @@ CONTENDERS: Mapping[str, Maker] = {
         for name, (package, learner) in _PEERS.items()
         if importlib.util.find_spec(package) is not None
     },
+}
+
+SWEPT: Mapping[str, Maker] = {
+    f"vowpalwabbit {settings}": peer(partial(VowpalWabbit, settings=settings))
+    for settings in SWEEP
 }

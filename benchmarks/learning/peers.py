@@ -16,9 +16,9 @@ _ARM_LINES = [
     for levels in product(*map(range, DIMENSIONS))
 ]
 
-BEST_FOUND = "--gamma_scale 500 --gamma_exponent 0.5"
+BEST_FOUND = "--gamma_scale 10000 --gamma_exponent 0.25"
 
-# Swept on selection seeds at 10,000 triggers; the first is what LEARNING used.
+# Swept on selection seeds at 10,000 triggers.
 SWEEP = (
     "--gamma_scale 500 --gamma_exponent 0.5",
     "--gamma_scale 100 --gamma_exponent 0.5",
@@ -32,9 +32,6 @@ SWEEP = (
     "--gamma_scale 2000 --gamma_exponent 0.5 -l 0.005",
     "--gamma_scale 500 --gamma_exponent 0.5 --power_t 0",
     "--gamma_scale 2000 --gamma_exponent 0.5 --power_t 0 -l 0.05",
-    "--gamma_scale 500 --gamma_exponent 0.5 --cb_type dr",
-    "--gamma_scale 500 --gamma_exponent 0.5 --cb_type ips",
-    "--gamma_scale 2000 --gamma_exponent 0.5 --l2 1e-6",
 )
 
 

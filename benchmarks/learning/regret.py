@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.learning.contenders import BASELINE, CONTENDERS
+from benchmarks.learning.contenders import BASELINE, CONTENDERS, SWEPT
 from benchmarks.learning.runs import play
 from benchmarks.learning.world import Floats, make
 
 JUDGING = range(2_000, 2_010)  # never used to choose anything
+SELECTION = range(100, 103)  # for Vowpal Wabbit's settings
 USUAL = ("factorial:2000", "factorial:10000", "contextual:10000")
 LONG = ("factorial:50000", "unstructured:10000", "drift:50000", "shock:50000")
 _LONG_FROM = 50_000  # from here on peers are too slow, and a world may change
@@ -59,7 +60,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=JUDGING.start)
     parser.add_argument("--seeds", type=int, default=len(JUDGING), help="how many")
     parser.add_argument("--json", type=Path, help="add every run to this file, one a line")
+    parser.add_argument("--sweep", action="store_true", help="Vowpal Wabbit's settings instead")
     asked = parser.parse_args(arguments)
+    if asked.sweep:
+        asked.tracks, asked.contenders = ["factorial:10000"], list(SWEPT)
+        asked.first_seed, asked.seeds = SELECTION.start, len(SELECTION)
     if asked.long:
         asked.tracks = [*asked.tracks, *LONG]
     return asked
@@ -73,7 +78,7 @@ def _played(track: str, contenders: Iterable[str], seeds: Sequence[int]) -> Iter
             continue
         for seed in seeds:
             started = time.monotonic()
-            chooser = CONTENDERS[contender](seed, int(horizon))
+            chooser = {**CONTENDERS, **SWEPT}[contender](seed, int(horizon))
             run = play(make(kind, seed), chooser, int(horizon), seed)
             late = (run.late_chosen - run.late_even) / (run.late_oracle - run.late_even)
             taken = time.monotonic() - started
