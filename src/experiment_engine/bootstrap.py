@@ -2,7 +2,8 @@
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,13 @@ from experiment_engine.adapters.clevertap.sender import (
     open_client,
 )
 from experiment_engine.adapters.dry_run.sender import DryRunSender
-from experiment_engine.adapters.storage import backups, copying
+from experiment_engine.adapters.storage import backups, copying, postgres_connections, sqlite
 from experiment_engine.adapters.storage.copying import Tell
+from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
 from experiment_engine.adapters.storage.reading_pages import PageReader
+from experiment_engine.adapters.storage.schema import require_newest
 from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
 from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
@@ -53,7 +56,7 @@ from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
-from experiment_engine.domain.errors import OutcomeUnknown
+from experiment_engine.domain.errors import ConfigurationError, OutcomeUnknown
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
@@ -369,6 +372,31 @@ def open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:
     if settings.is_sqlite:
         return SqliteStorage(settings.database_path)
     return PostgresStorage(settings.database_url)
+
+
+@contextmanager
+def open_log(settings: Settings) -> Iterator[EvidenceReader]:
+    """Open one consistent view of the database that cannot write, beside whoever else has it.
+
+    Raises ConfigurationError where there is no database yet, and UnknownSchema.
+    """
+    if settings.is_sqlite and not settings.database_path.is_file():
+        raise ConfigurationError(
+            f"DATABASE_URL: there is no database at {settings.database_path} yet:"
+            " name the one that `serve` uses"
+        )
+    if settings.is_sqlite:
+        url = sqlite.embedded_url(settings.database_path)
+        readers = sqlite.open_readers(settings.database_path)
+    else:
+        url = postgres_connections.address(settings.database_url)
+        readers = postgres_connections.open_readers(url)
+    try:
+        require_newest(url)
+        with consistent(readers) as reader:
+            yield reader
+    finally:
+        readers.dispose()
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:

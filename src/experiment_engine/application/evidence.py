@@ -1,6 +1,6 @@
 """What learning and measurement are told by the database: plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiment_engine.domain.bandit.change_alarm import Change
@@ -8,7 +8,13 @@ from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.shift_limit import ShiftLimit
 from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.delivery.experiment import Experiment
-from experiment_engine.domain.identifiers import ComboKey, DistributionId, SnapshotId, UserId
+from experiment_engine.domain.identifiers import (
+    ComboKey,
+    DistributionId,
+    ExperimentId,
+    SnapshotId,
+    UserId,
+)
 from experiment_engine.domain.moments import Instant
 
 
@@ -86,3 +92,16 @@ class Learned(NamedTuple):
     taken_at: Instant
     changes: tuple[Change, ...]
     limited: bool  # a combo's share would move too fast
+
+
+class Logged(NamedTuple):
+    """One experiment as the log tells it: what could be drawn, what was, and what came of it."""
+
+    id: ExperimentId
+    triggered_at: Instant
+    combo_key: ComboKey
+    propensity: float
+    eligible: Sequence[ComboKey]
+    named: Mapping[str, str]  # the context's features
+    successes: int
+    is_trial: bool  # messaged, its combo means what it says, and it teaches

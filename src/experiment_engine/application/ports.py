@@ -11,6 +11,7 @@ from experiment_engine.application.evidence import (
     BucketCount,
     Drawn,
     Frozen,
+    Logged,
     Matured,
     Outcome,
     StoredSnapshot,
@@ -253,6 +254,15 @@ class Evidence(Measuring, Protocol):
 
     def snapshot(self, snapshot_id: SnapshotId, cohort: Cohort) -> StoredSnapshot | None:
         """Return a snapshot with its model, if it is of the same combos and policy."""
+
+
+class Log(Protocol):
+    """The engine's own log of decisions, for judging other policies."""
+
+    def logged(
+        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Logged]:
+        """Return the next experiments that were decided before `until`, by their ids."""
 
 
 class Lessons(Protocol):

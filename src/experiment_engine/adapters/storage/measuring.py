@@ -2,16 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
 from experiment_engine.adapters.storage import rows, statements, tables
-from experiment_engine.application.evidence import Drawn, Matured
+from experiment_engine.application.evidence import Drawn, Logged, Matured
+from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
-from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.identifiers import (
     CohortName,
+    ComboKey,
     DistributionId,
     EventName,
     ExperimentId,
@@ -81,6 +84,45 @@ class MeasuringStatements(ProgressStatements):
             )
         return found
 
+    def logged(
+        self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Logged]:
+        """Return the next experiments that were decided before `until`, by their ids."""
+        query = (
+            select(*_EXPERIMENT, _made.propensity, _made.distribution_id, _made.context)
+            .where(
+                _made.id > after,
+                _made.id < rows.first_id_at(until),
+                _made.mode == mode.value,
+                _made.cohort == cohort,
+            )
+            .order_by(_made.id)
+            .limit(limit)
+        )
+        found = [tuple(row) for row in self.core.execute(query)]
+        eligible = self._eligible({row[-2] for row in found})
+        return [_logged(rows.experiment_from(row[:-3]), row, eligible[row[-2]]) for row in found]
+
+    def _eligible(self, ids: Collection[str]) -> Mapping[str, tuple[ComboKey, ...]]:
+        made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
+        among = tables.eligible_set.c
+        query = (
+            select(made.id, among.eligible, space["keys"])
+            .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
+            .join(tables.combo_space, space.digest == kept.combos)
+            .join(tables.eligible_set, among.id == made.eligible_id)
+            .where(made.id.in_(ids))
+        )
+        named: dict[tuple[str, str], tuple[ComboKey, ...]] = {}
+        found: dict[str, tuple[ComboKey, ...]] = {}
+        for id_, eligible, keys in self.core.execute(query):
+            if (eligible, keys) not in named:
+                names = msgspec.json.decode(keys)
+                places = msgspec.json.decode(eligible)
+                named[eligible, keys] = tuple(ComboKey(names[place]) for place in places)
+            found[id_] = named[eligible, keys]
+        return found
+
     def entered(
         self, mode: Mode, cohort: CohortName, user_ids: Collection[UserId]
     ) -> frozenset[UserId]:
@@ -107,6 +149,20 @@ class MeasuringStatements(ProgressStatements):
         for user_id, at, value in found:
             moments.setdefault(UserId(user_id), []).append((Instant(at), int(value or 0)))
         return moments
+
+
+def _logged(made: Experiment, row: Sequence[Any], eligible: Sequence[ComboKey]) -> Logged:
+    counts = contribution(made)
+    return Logged(
+        made.id,
+        made.triggered_at,
+        made.combo_key,
+        row[-3],
+        eligible,
+        msgspec.json.decode(row[-1]),
+        counts.successes,
+        counts.trials == 1 and group_of(made) is Group.COMBO,
+    )
 
 
 def _drawn(propensities: Mapping[int, float], space: Sequence[Sequence[str]]) -> Drawn:

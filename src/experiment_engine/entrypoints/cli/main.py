@@ -8,6 +8,7 @@ import cyclopts
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
 from experiment_engine.entrypoints.cli.backing_up import backup, restore
+from experiment_engine.entrypoints.cli.evaluating import evaluate
 from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
 from experiment_engine.entrypoints.cli.serving import serve, worker
@@ -26,6 +27,7 @@ app.command(worker)
 app.command(migrate)
 app.command(backup)
 app.command(restore)
+app.command(evaluate)
 app.command(rebuild)
 app.command(exclude_source)
 
