@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,19 @@ class Group:
     def columns(self) -> slice:
         """Return its columns."""
         return slice(self.start, self.end)
+
+
+class Meeting(NamedTuple):
+    """Where groups of columns meet in a flat (d, d) matrix.
+
+    Two groups meet once for each combination of levels of all their factors: a table over these,
+    which is a table of arms by `features` summed over the axes `summed`, belongs at each row of
+    `places`, shape (meetings, cells).
+    """
+
+    features: Factors
+    summed: tuple[int, ...]
+    places: Integers
 
 
 @dataclass(frozen=True)
@@ -95,12 +109,8 @@ class Design:
         return np.concatenate([np.full(prod(g.shape), g.scale**-2) for g in self.groups])
 
     @cached_property
-    def meetings(self) -> Mapping[Factors, Integers]:
-        """Return where groups meet in a (d, d) matrix, by the factors that they have together.
-
-        Two groups meet once for each combination of levels of all their factors: a table over
-        these, flat, belongs at these places of the flat matrix. Shapes: (meetings, cells).
-        """
+    def meetings(self) -> Sequence[Meeting]:
+        """Return where groups meet in a (d, d) matrix, by the factors that they have together."""
         met: dict[Factors, list[Integers]] = {}
         for one in self.groups:
             for other in self.groups:
@@ -109,7 +119,27 @@ class Design:
                 values = np.indices(shape).reshape(len(factors), prod(shape))
                 row, column = (self._columns(group, factors, values) for group in (one, other))
                 met.setdefault(factors, []).append(row * self.width + column)
-        return {factors: np.stack(places) for factors, places in met.items()}
+        return [
+            Meeting(self.features_of(factors), self.summed(factors), np.stack(places))
+            for factors, places in met.items()
+        ]
+
+    @cached_property
+    def by_features(self) -> Mapping[Factors, Sequence[Group]]:
+        """Return the groups by the features that they are about: none, or one."""
+        found: dict[Factors, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(self.features_of(group.factors), []).append(group)
+        return found
+
+    def features_of(self, factors: Factors) -> Factors:
+        """Return which of the factors are features of the context."""
+        return tuple(factor for factor in factors if factor < len(self.sizes))
+
+    def summed(self, kept: Factors) -> tuple[int, ...]:
+        """Return the axes over which a table of arms, by features, is summed for some factors."""
+        over = (*self.features_of(kept), *self.dimensions)
+        return tuple(axis for axis, factor in enumerate(over) if factor not in kept)
 
     def mean(self, intercept: float, leans: Sequence[Floats]) -> Floats:
         """Return the prior's mean: the intercept, and for levels the logarithm of their lean."""
@@ -133,12 +163,6 @@ class Design:
         over = (*features, *self.dimensions)
         shape = [self.levels[factor] if factor in group.factors else 1 for factor in over]
         return theta[..., group.columns].reshape(*theta.shape[:-1], *shape)
-
-    def of_feature(self, features: Factors) -> Iterator[Group]:
-        """Yield the groups that have exactly these features of the context."""
-        for group in self.groups:
-            if tuple(f for f in group.factors if f < len(self.sizes)) == features:
-                yield group
 
     def _columns(self, group: Group, factors: Factors, values: Integers) -> Integers:
         code = np.zeros(values.shape[1], np.int64)

@@ -116,7 +116,7 @@ class FactorialModel:
         """
         design, features = self.design, () if feature is None else (feature,)
         table = np.zeros((len(self.draws), *design.shape(design.dimensions)))
-        for group in design.of_feature(features):
+        for group in design.by_features[features]:
             if group.factors != features:
                 spread = design.spread(self.draws, group, features)
                 table += spread if feature is None else spread[:, level]

@@ -108,11 +108,10 @@ def _walk(
 def _at(rows: Rows, prior_mean: Floats, theta: Floats) -> tuple[float, Floats, Floats]:
     """Return the log posterior up to a constant, its gradient, and the rows' weights."""
     design = rows.design
-    alone = [features for features in rows.tables if len(features) <= 1]
     eta = np.zeros(len(rows.trials))
-    for features in alone:
+    for features, groups in design.by_features.items():
         table = np.zeros(design.shape((*features, *design.dimensions)))
-        for group in design.of_feature(features):
+        for group in groups:
             table += design.spread(theta, group, features)
         eta += table.reshape(-1)[rows.tables[features]]
     softplus = np.logaddexp(0, eta)
@@ -122,11 +121,11 @@ def _at(rows: Rows, prior_mean: Floats, theta: Floats) -> tuple[float, Floats, F
     value = float(likelihood - 0.5 * (design.precision * off**2).sum())
     expected = rows.trials * rates
     gradient = -design.precision * off
-    for features in alone:
+    for features, groups in design.by_features.items():
         residual = rows.counted(rows.successes - expected, features)
-        for group in design.of_feature(features):
-            over = (*features, *design.dimensions)
-            gradient[group.columns] += _margin(residual, over, group.factors).reshape(-1)
+        for group in groups:
+            margin = np.add.reduce(residual, axis=design.summed(group.factors))
+            gradient[group.columns] += margin.reshape(-1)
     return value, gradient, expected * (1 - rates)
 
 
@@ -135,17 +134,8 @@ def _information(rows: Rows, weights: Floats) -> Floats:
     design = rows.design
     tables = {features: rows.counted(weights, features) for features in rows.tables}
     flat = np.zeros(design.width**2)
-    for factors, places in design.meetings.items():
-        features = tuple(factor for factor in factors if factor < len(design.sizes))
-        table = tables[features]
-        margin = _margin(table, (*features, *design.dimensions), factors)
-        flat[places] = margin.reshape(-1)
+    for features, summed, places in design.meetings:
+        flat[places] = np.add.reduce(tables[features], axis=summed).reshape(-1)
     information = flat.reshape(design.width, design.width)
     information[np.diag_indices_from(information)] += design.precision
     return information
-
-
-def _margin(table: Floats, over: Factors, kept: Factors) -> Floats:
-    """Return the sums of a table over the factors that are not kept."""
-    gone = tuple(axis for axis, factor in enumerate(over) if factor not in kept)
-    return np.asarray(table.sum(axis=gone))
