@@ -12,14 +12,21 @@ class Slow(Plain):
     """Thinks for a millisecond over each batch, and for five over what came of it."""
 
     def choose(self, contexts: Integers, rng: np.random.Generator) -> tuple[Integers, Floats]:
-        time.sleep(0.001)
+        work(0.001)
         return super().choose(contexts, rng)
 
     def update(
         self, contexts: Integers, arms: Integers, rewards: Floats, weights: Floats | None = None
     ) -> None:
-        time.sleep(0.005)
+        work(0.005)
         super().update(contexts, arms, rewards, weights)
+
+
+def work(seconds: float) -> None:
+    """Use the processor for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
 
 
 def test_a_slow_contender_is_told_from_a_fast_one() -> None:
