@@ -11,13 +11,14 @@ command itself, its signals and its exit status there is `server.py`.
 import asyncio
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 from tests.support.clock import FakeClock
@@ -48,7 +49,7 @@ class RunningEngine:
     running: Running
     log: io.StringIO
     _worker: Worker
-    _hand: asyncio.Runner
+    _hand: "Hand"
 
     @property
     def embedded(self) -> SqliteStorage:
@@ -140,6 +141,23 @@ class RunningEngine:
         return experiment_id
 
 
+class Hand:
+    """Runs coroutines on a thread of its own: the test's may belong to a browser's loop."""
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1, "hand")
+        self._runner = asyncio.Runner()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run to the end."""
+        self._thread.submit(self._runner.run, work).result()
+
+
 @contextmanager
 def running_engine(
     folder: Path,
@@ -173,7 +191,7 @@ def running_engine(
     with (
         serving(door) as url,
         httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=30) as client,
-        asyncio.Runner() as hand,
+        Hand() as hand,
     ):
         try:
             yield RunningEngine(url, client, at, engine, running, log, worker, hand)

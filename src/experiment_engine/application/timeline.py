@@ -14,6 +14,7 @@ from experiment_engine.application.report_records import (
 )
 from experiment_engine.domain.delivery.experiment import TAKES_A_PLACE, Mode, State
 from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.identifiers import EVERY_CHANNEL
 from experiment_engine.domain.moments import Instant
 
 _LISTED = 3  # combos whose chances are told one by one
@@ -75,9 +76,12 @@ class Timeline:
 
     @property
     def opted_out(self) -> bool:
-        """Say whether the newest word about all channels is no."""
-        general = [choice for choice in self.choices if choice["channel"] == "*"]
-        return bool(general) and not general[0]["allowed"]
+        """Say whether a no to all channels stands: the last one is not older than the last yes."""
+        said = {True: -1, False: -1}
+        for choice in self.choices:
+            if choice["channel"] == EVERY_CHANNEL:
+                said[choice["allowed"]] = max(said[choice["allowed"]], choice["at"])
+        return said[False] >= max(0, said[True])
 
 
 @dataclass(frozen=True, slots=True)

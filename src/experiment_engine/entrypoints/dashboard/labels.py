@@ -10,7 +10,13 @@ from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Instant,
 THIN_SPACE = "\u202f"
 MINUS = "\u2212"
 
-_NAMES = {"whatsapp": "WhatsApp", "push": "Push", "sms": "SMS", "clevertap": "CleverTap"}
+_NAMES = {
+    "whatsapp": "WhatsApp",
+    "push": "Push",
+    "sms": "SMS",
+    "clevertap": "CleverTap",
+    "api": "API",
+}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
 
 REASONS: Mapping[str, str] = {
