@@ -41,3 +41,13 @@ class SystemChance:
     def seed(self) -> int:
         """Return a number from 0 to 2**63 - 1."""
         return self._generator.getrandbits(63)
+
+
+class ChanceOfThePast(SystemChance):
+    """For a history that is lived through again: ids sort by the time that is replayed."""
+
+    def experiment_id(self, at: Instant) -> ExperimentId:
+        """Return a new UUIDv7 of this moment (RFC 9562, section 5.7)."""
+        stamp, chance = max(at, 0).to_bytes(6).hex(), self._generator.getrandbits
+        tail = f"7{chance(12):03x}-{0x8000 | chance(14):04x}-{chance(48):012x}"
+        return ExperimentId(f"{stamp[:8]}-{stamp[8:]}-{tail}")

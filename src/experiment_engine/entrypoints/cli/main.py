@@ -11,6 +11,7 @@ from experiment_engine.entrypoints.cli.backing_up import backup, restore
 from experiment_engine.entrypoints.cli.evaluating import evaluate
 from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
+from experiment_engine.entrypoints.cli.replaying import replay
 from experiment_engine.entrypoints.cli.serving import serve, worker
 
 app = cyclopts.App(
@@ -29,6 +30,7 @@ app.command(backup)
 app.command(restore)
 app.command(evaluate)
 app.command(rebuild)
+app.command(replay)
 app.command(exclude_source)
 
 FAILED, WRONG_USE = 1, 2
