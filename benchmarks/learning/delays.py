@@ -153,5 +153,7 @@ def _null_table(rows: Sequence[Row], seeds: Sequence[int]) -> list[str]:
     for name in dict.fromkeys(row.contender for row in rows):
         shares = np.array([row.shares_of_delays for row in rows if row.contender == name])
         each = ", ".join(with_error(100 * column, 1) for column in shares.T)
-        lines.append(f"| {name} | {each} | {chance(shares):.3f} |")
+        by_chance = chance(shares)
+        written = "< 0.001" if by_chance < 0.001 else f"{by_chance:.3f}"
+        lines.append(f"| {name} | {each} | {written} |")
     return lines
