@@ -2,6 +2,7 @@
 
 from tests.support.clevertap_double import CleverTapDouble
 from tests.support.configuration import COHORT, TRIGGER, cohort
+from tests.support.engine import RunningEngine
 from tests.support.events import somebody
 from tests.support.server import eventually
 from tests.support.start import Start
@@ -88,3 +89,71 @@ def test_a_pause_outlives_a_restart(start: Start) -> None:
     """What was paused is still paused when the engine comes back."""
     start().post("/api/pause")
     assert start().event(somebody())["reason"] == "paused"
+
+
+TWO = {COHORT: cohort(channel=["push", "whatsapp"], angle=["helpful", "urgency"])}
+
+
+def test_a_paused_channel_is_not_drawn_and_its_messages_wait(start: Start) -> None:
+    """What waits keeps waiting, and goes out when the channel goes on; others go on as before."""
+    engine = start(cohorts=TWO)
+    waiting = {engine.scheduled(f"usr_{n}"): n for n in range(12)}
+    of_push = [i for i in waiting if "|push|" in engine.experiment(i)["combo_key"]]
+    assert 0 < len(of_push) < len(waiting)
+    assert engine.post("/api/pause", {"channel": "push"}).json()["paused"].keys() == {
+        "channel:push"
+    }
+    engine.deliver(after="2min")
+    assert {engine.state(i)[0] for i in of_push} == {"scheduled"}
+    assert {engine.state(i)[0] for i in waiting if i not in of_push} == {"sent"}
+    decision = engine.experiment(engine.scheduled(somebody()))["decision"]
+    assert all("|whatsapp|" in key for key in decision["eligible"])
+    assert all("|push|" in key for key in decision["not_eligible"]["paused"])
+
+    engine.post("/api/resume", {"channel": "push"})
+    engine.deliver(after="1min")
+    assert {engine.state(i)[0] for i in of_push} == {"sent"}
+
+
+def test_what_waits_for_a_paused_channel_expires_as_usual(start: Start) -> None:
+    engine = start()
+    waiting = engine.scheduled(somebody())
+    engine.post("/api/pause", {"channel": "push"})
+    assert engine.event(somebody())["reason"] == "paused"
+    engine.deliver(after="33min")
+    assert engine.state(waiting) == ("expired", "expired")
+
+
+def test_what_waits_for_a_paused_combo_or_level_is_cancelled(start: Start) -> None:
+    """R15: taken out, as if the configuration had it no more; the others stay."""
+    engine = start(cohorts=TWO)
+    made = {i: engine.experiment(i)["combo_key"] for i in _many(engine, 16)}
+    combo = "2min|push|helpful|none"
+    engine.post("/api/pause", {"cohort": COHORT, "combo_key": combo})
+    engine.post("/api/pause", {"cohort": COHORT, "level": "channel=whatsapp"})
+    gone = [i for i, key in made.items() if key == combo or "|whatsapp|" in key]
+    assert gone
+    assert {engine.state(i) for i in gone} == {("cancelled", "combo_removed")}
+    assert {engine.state(i)[0] for i in made if i not in gone} == {"scheduled"}
+    engine.clock.advance("2d")
+    decision = engine.experiment(engine.scheduled(somebody()))["decision"]
+    assert list(decision["eligible"]) == ["2min|push|urgency|none"]
+
+
+def test_only_what_is_there_can_be_paused(start: Start) -> None:
+    engine = start(cohorts=TWO)
+    for body, status in (
+        ({"channel": "pigeon"}, 404),
+        ({"cohort": COHORT, "combo_key": "2min|push|nothing|none"}, 404),
+        ({"cohort": COHORT, "level": "angle=nothing"}, 404),
+        ({"cohort": "nobody", "level": "angle=helpful"}, 404),
+        ({"combo_key": "2min|push|helpful|none"}, 422),
+        ({"level": "angle=helpful"}, 422),
+        ({"cohort": COHORT, "channel": "push"}, 422),
+    ):
+        assert engine.post("/api/pause", body).status_code == status, body
+    assert engine.get("/ready")["paused"] == []
+
+
+def _many(engine: RunningEngine, number: int) -> list[str]:
+    return [engine.scheduled(somebody()) for _ in range(number)]
