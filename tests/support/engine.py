@@ -9,7 +9,9 @@ command itself, its signals and its exit status there is `server.py`.
 """
 
 import asyncio
+import atexit
 import io
+import os
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from tests.support.clock import FakeClock
 from tests.support.configuration import COHORT, TRIGGER, write_configuration
 from tests.support.events import Json, amplitude_event, somebody
 from tests.support.fakes import CountingChance
+from tests.support.postgres import a_database
 from tests.support.serving import serving
 
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
@@ -174,12 +177,12 @@ def running_engine(
     An engine that is started again in the same folder needs the same chance, or ids come twice.
     """
     given = {
-        "DATABASE_URL": f"sqlite:///{folder / 'engine.db'}",
+        "DATABASE_URL": _database_url(folder),
         "ENGINE_CONFIG": str(config or write_configuration(folder / "configuration")),
         **(environ or {}),
     }
     settings, log = read_settings(given, env_file=None), io.StringIO()
-    if not settings.database_path.exists():
+    if settings.is_sqlite and not settings.database_path.exists():
         settings.database_path.write_bytes(_new_database())
     at = clock or FakeClock()
     engine = open_engine(settings, Journal("console", log), at, chance or CountingChance())
@@ -198,6 +201,16 @@ def running_engine(
         finally:
             if not worker_runs:
                 hand.run(sending.close())
+
+
+@cache
+def _database_url(folder: Path) -> str:
+    """Return where the database of a folder is: SQLite, or with TEST_DATABASE=postgresql that."""
+    if os.environ.get("TEST_DATABASE") != "postgresql":
+        return f"sqlite:///{folder / 'engine.db'}"
+    lasting = a_database()
+    atexit.register(lasting.__exit__, None, None, None)
+    return lasting.__enter__()
 
 
 @cache
