@@ -1,14 +1,16 @@
 """The only place that joins ports to adapters. Read it to see what production is made of."""
 
 import hmac
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from experiment_engine import __version__
 from experiment_engine.adapters.clevertap.sender import (
     Account,
     CleverTapSender,
@@ -47,6 +49,7 @@ from experiment_engine.application.manage import (
 )
 from experiment_engine.application.measure import keep, measure
 from experiment_engine.application.noted import Noted
+from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.pages import Pages
 from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender, Transaction
 from experiment_engine.application.report import Report
@@ -56,7 +59,7 @@ from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
-from experiment_engine.domain.errors import ConfigurationError, OutcomeUnknown
+from experiment_engine.domain.errors import ConfigurationError, OutcomeUnknown, StorageUnavailable
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
@@ -86,7 +89,8 @@ class Engine:
     def __post_init__(self) -> None:
         """Put the values together that the use cases share."""
         self.guardrails = Guardrails(self.rules, self.mode)
-        self._holder = self.chance.call_id()  # of leases
+        self._holder = self.chance.call_id()  # of leases; the process's name to others
+        self._started_at = self.clock.now()
         self._counts_moved = True  # since the newest snapshots; set and read without a lock
         self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
         self._delivering = Delivering(self.guardrails, self.chance, self.lease)
@@ -319,8 +323,23 @@ class Engine:
         self.storage.run(lambda tx: erase_and_note(user_id, tx, doer))
         self._tell("erased a user")
 
+    def beat(self, kind: str) -> None:
+        """Tell the others, and people, that this process lives."""
+        now = self.clock.now()
+        record = ProcessRecord(
+            kind=kind,
+            host=platform.node(),
+            version=__version__,
+            configuration=self.rules.fingerprint,
+            started_at=self._started_at,
+            seen_at=now,
+        )
+        self.storage.run(lambda tx: tx.beat(self._holder, record))
+
     def close(self) -> None:
         """Let go of the database."""
+        with suppress(StorageUnavailable):
+            self.storage.run(lambda tx: tx.gone(self._holder))
         self.storage.close()
 
     def key_of(self, purpose: str) -> bytes:

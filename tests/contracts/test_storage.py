@@ -1,6 +1,8 @@
 """What the use cases rely on, of any database (application/ports.py)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,8 @@ from experiment_engine.application.changes import (
 )
 from experiment_engine.application.evidence import StoredSnapshot
 from experiment_engine.application.manage import erase_user
-from experiment_engine.application.ports import Retained
+from experiment_engine.application.page_records import ProcessRecord
+from experiment_engine.application.ports import Retained, Transaction
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.epsilon_greedy import GreedyModel
@@ -906,6 +909,22 @@ def test_a_pardon(storage: Storage) -> None:
     store(storage, changes)
 
     assert load(storage) == {}
+
+
+def test_processes_say_that_they_live(storage: Storage) -> None:
+    """A process is kept once, as it said last, and forgotten when it ends."""
+    process = ProcessRecord("serve", "host", "1.0", "abc", NOW, NOW)
+    for seen_at in (NOW, Instant(NOW + 5)):
+        for name in ("one", "other"):
+            storage.run(partial(_beat, name, replace(process, seen_at=seen_at)))
+    storage.run(lambda tx: tx.gone("other"))
+
+    (kept,) = rows_of(storage, tables.process)
+    assert kept == {"id": "one", **asdict(replace(process, seen_at=Instant(NOW + 5)))}
+
+
+def _beat(name: str, process: ProcessRecord, tx: Transaction) -> None:
+    tx.beat(name, process)
 
 
 def test_pruning_in_small_steps(storage: Storage) -> None:

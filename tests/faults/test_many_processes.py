@@ -53,8 +53,10 @@ def test_a_cap_holds_over_all_hosts(tmp_path: Path) -> None:
         states = _states(url)
         sent = sends_by_user(double.ledger())
         doubles = double_sends(double.ledger())
+        assert _processes(url) == ["serve --no-worker"] * 2 + ["worker"] * 2
         fleet.workers[0].send_signal(signal.SIGTERM)
         assert fleet.workers[0].wait(PATIENCE) == 0
+        assert _processes(url) == ["serve --no-worker"] * 2 + ["worker"]
     print(f"{USERS} users, {len(COHORTS)} cohorts due at the same instant: {dict(states)}")
     assert Counter(sent.values()) == {CAP: USERS}
     assert not doubles
@@ -158,6 +160,12 @@ def _states(url: str) -> Counter[tuple[str, str | None]]:
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT state, reason, count(*) FROM experiment GROUP BY 1, 2")
         return Counter({(state, reason): number for state, reason, number in found})
+
+
+def _processes(url: str) -> list[str]:
+    """Return which processes say that they live."""
+    with psycopg.connect(url) as connection:
+        return [kind for (kind,) in connection.execute("SELECT kind FROM process ORDER BY kind")]
 
 
 def _left(url: str) -> int:

@@ -17,6 +17,7 @@ from experiment_engine.application.evidence import (
     StoredSnapshot,
 )
 from experiment_engine.application.noted import Noted
+from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -92,7 +93,7 @@ class Retained:
     counted: Instant
     goals: Instant
     experiments: Instant
-    batches: Instant = Instant(0)  # the marks of transactions
+    batches: Instant = Instant(0)  # the marks of transactions, and processes that died
 
 
 class People(Protocol):
@@ -316,6 +317,12 @@ class Administration(People, Protocol):
 
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id."""
+
+    def beat(self, process_id: str, process: ProcessRecord) -> None:
+        """Keep that a process lives."""
+
+    def gone(self, process_id: str) -> None:
+        """Forget a process that ended."""
 
     def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""

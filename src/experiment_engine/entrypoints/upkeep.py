@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -17,11 +18,15 @@ from experiment_engine.domain.errors import StorageUnavailable
 log = structlog.get_logger()
 
 _TURN = 0.25  # seconds
+BEAT_EVERY = 15.0  # seconds
 _SOON = 0.5  # where a step said that there is more to do
 
 
 class KeptEngine(Protocol):
     """What upkeep needs of the engine: small steps, each of which says if there is more to do."""
+
+    def beat(self, kind: str) -> None:
+        """Tell the others that this process lives."""
 
     def learn(self) -> None:
         """Refresh the policies' snapshots, or go on with those of another process."""
@@ -34,7 +39,7 @@ class KeptEngine(Protocol):
 
 
 @dataclass
-class _Duty:
+class Duty:
     """One piece of work, and when it is next done (on a clock that is never set)."""
 
     name: str
@@ -59,12 +64,13 @@ class _Duty:
 class Upkeep:
     """Does the engine's duties one after another until it is stopped."""
 
-    def __init__(self, engine: KeptEngine) -> None:
-        """Prepare; nothing is done before `start`."""
+    def __init__(self, engine: KeptEngine, kind: str = "serve") -> None:
+        """Prepare for a kind of process; nothing is done before `start`."""
         self._duties = (
-            _Duty("learn", engine.learn, 0.5),
-            _Duty("measure", engine.measure, 15.0),
-            _Duty("tidy", engine.tidy, 300.0),
+            Duty("beat", partial(engine.beat, kind), BEAT_EVERY),
+            Duty("learn", engine.learn, 0.5),
+            Duty("measure", engine.measure, 15.0),
+            Duty("tidy", engine.tidy, 300.0),
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)

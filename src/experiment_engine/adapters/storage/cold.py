@@ -1,7 +1,7 @@
 """Statements off the hot paths: one text for every database, in SQLAlchemy Core."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     ColumnElement,
@@ -16,6 +16,7 @@ from sqlalchemy import (
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.application.noted import Noted
+from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.ports import Retained
 from experiment_engine.domain.bandit.reward import Counts
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
@@ -96,6 +97,18 @@ class ColdStatements:
             )
         )
 
+    def beat(self, process_id: str, process: ProcessRecord) -> None:
+        """Keep that a process lives."""
+        known = tables.process
+        row = asdict(process)
+        beaten = self.core.execute(update(known).where(known.c.id == process_id).values(row))
+        if not beaten.rowcount:
+            self.core.execute(known.insert().values(id=process_id, **row))
+
+    def gone(self, process_id: str) -> None:
+        """Forget a process that ended."""
+        self.core.execute(delete(tables.process).where(tables.process.c.id == process_id))
+
     def prune(self, past: Retained, limit: int) -> int:
         """Delete at most `limit` rows of each kind that are older; return how many went."""
         made, tried, kept = tables.experiment, tables.attempt, tables.event
@@ -111,6 +124,7 @@ class ColdStatements:
                 (tried, tried.c.experiment_id < first_kept),
                 (made, (made.c.id < first_kept) & ended),
                 (tables.batch, tables.batch.c.at < past.batches),
+                (tables.process, tables.process.c.seen_at < past.batches),
             )
         ]
         if past.raw_events > past.events:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, Select, case, desc, func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from experiment_engine.adapters.storage import rows, tables
@@ -302,6 +302,8 @@ def ask(readers: Engine, query: Select[Any]) -> Sequence[Any]:
     try:
         with readers.connect() as connection:
             return connection.execute(query).all()
+    except DataError:  # asked for what no text of the database can be, such as a NUL
+        return ()
     except (OperationalError, PoolTimeout) as error:
         raise StorageUnavailable(
             "The database does not answer now. Nothing is lost; ask again in a moment."

@@ -5,7 +5,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, NoReturn
 
 import structlog
@@ -21,7 +23,7 @@ from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import Running
-from experiment_engine.entrypoints.upkeep import Upkeep
+from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import Settings, read_settings
 
@@ -103,8 +105,9 @@ def deliver(engine: Engine, settings: Settings) -> NoReturn:
         signal.signal(how, lambda *_: stopping.set())
     worker.start()
     log.info("delivering", mode=engine.mode.value, configuration=engine.rules.fingerprint[:12])
+    beating = Duty("beat", partial(engine.beat, "worker"), BEAT_EVERY)
     while worker.is_alive and not stopping.wait(_LOOK_AGAIN):
-        pass
+        beating.do(time.monotonic())
     worker.stop()
     engine.close()
     sys.exit(0 if stopping.is_set() else 1)
@@ -115,7 +118,8 @@ def open_application(settings: Settings, *, delivers: bool = True) -> tuple[Door
     engine = open_engine(settings, configure_logs(settings.log_format))
     engine.open(paused=settings.start_paused)
     worker = _open_worker(engine, settings) if delivers else None
-    return around(engine, worker, settings, Upkeep(engine))
+    kind = "serve" if delivers else "serve --no-worker"
+    return around(engine, worker, settings, Upkeep(engine, kind))
 
 
 def _open_worker(engine: Engine, settings: Settings) -> Worker:
