@@ -118,7 +118,7 @@ def _material(
     curve = DelayCurve(cohort.goal.window, conversions)
     changed = last.changes if last else ()
     if last is not None and last.looked_on < day_of(now):
-        changed = _changes(cohort, curve, learning, evidence, now)
+        changed += _changes(cohort, curve, changed, learning, evidence, now)
     contexts = evidence.recent_contexts(name, CONTEXTS_LOOKED_AT)
     recent = [msgspec.json.decode(context) for context in contexts]
     hour_ago = evidence.snapshot_at(mode, name, Instant(now - HOUR))
@@ -137,12 +137,22 @@ def _material(
 
 
 def _changes(
-    cohort: Cohort, curve: DelayCurve, learning: Learning, evidence: Evidence, now: Instant
+    cohort: Cohort,
+    curve: DelayCurve,
+    known: Sequence[Change],
+    learning: Learning,
+    evidence: Evidence,
+    now: Instant,
 ) -> tuple[Change, ...]:
-    """Look through the whole days of the last months for changes of the world."""
-    first, today = day_of(now) - _DAYS_LOOKED_AT, day_of(now)
+    """Look through the whole days of the last months for changes that are not known yet.
+
+    Only the days since the last known change: what was noticed once stays noticed when its days
+    are no longer looked at, or what counts little would count again.
+    """
+    today = day_of(now)
+    first = max([today - _DAYS_LOOKED_AT, *(change.since for change in known)])
     places = cohort.space.by_key
-    trials, successes = np.zeros((2, _DAYS_LOOKED_AT, len(cohort.space)))
+    trials, successes = np.zeros((2, today - first, len(cohort.space)))
     span = (first * 24, today * 24)
     for day, key, tried, won in evidence.days(learning.mode, cohort.name, span):
         if key in places and day >= first:
