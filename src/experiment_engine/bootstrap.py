@@ -52,6 +52,7 @@ from experiment_engine.application.noted import Noted
 from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.pages import Pages
 from experiment_engine.application.ports import Chance, Clock, Evidence, MessageSender, Transaction
+from experiment_engine.application.preview import Foreseen, foresee
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
@@ -311,6 +312,14 @@ class Engine:
         """Keep what a person changed by other ways than a use case of its own."""
         doer = self._doer(noted.who)
         self.storage.run(lambda tx: tx.note(noted, doer.note_id, doer.at))
+
+    def foresee(
+        self, user_id: UserId, context: Mapping[str, str], zone: str | None
+    ) -> Sequence[Foreseen]:
+        """Return what each cohort would decide about a user now; nothing is kept."""
+        return self.storage.run(
+            lambda tx: foresee(user_id, context, zone, self._deciding, tx, self.clock.now())
+        )
 
     def release(self, number: int, understood: int, *, who: str) -> None:
         """Take a body out of quarantine whose events have been taken in."""

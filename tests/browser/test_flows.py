@@ -66,6 +66,10 @@ def test_one_users_story_explains_itself(browser: Browser, tmp_path: Path) -> No
         expect(story.get_by_text("no WhatsApp campaign fits")).to_be_visible()
         expect(story.get_by_text("Try 1: CleverTap accepted")).to_be_visible()
         expect(story.get_by_text("Credited to Push")).to_be_visible()
+        page.get_by_role("link", name="Preview next decision").click()
+        preview = page.get_by_role("region", name="If it happened now")
+        expect(preview).to_contain_text("Nothing: the user had reached the goal.")
+        expect(preview.get_by_text("of 48 allowed").first).to_be_visible()
         sent = engine.experiment(experiment)["message"]
         expect(story.get_by_text(sent["body"])).to_be_visible()
 

@@ -8,7 +8,7 @@ import msgspec
 from experiment_engine.application.changes import Changes
 from experiment_engine.application.ports import Chance, Switches
 from experiment_engine.application.results import Result, ignored, scheduled
-from experiment_engine.domain.bandit.decision import SPREAD, stream
+from experiment_engine.domain.bandit.decision import SPREAD, Distribution, stream
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
@@ -84,6 +84,21 @@ class TriggerTaker:
             manual=True,
         )
         return self._start(cohort, user, start)
+
+    def foresee(
+        self, cohort: Cohort, user: User, event_properties: Properties
+    ) -> Distribution | Reason:
+        """Return what would be drawn from if the trigger came now, or why nothing would be."""
+        start = _Start("", self.now, event_properties, {}, manual=False)
+        refusal = self._refusal(cohort, user, start)
+        if refusal is not None:
+            return refusal
+        eligibility = self.guardrails.eligibility(cohort, user, self._situation(start))
+        if not eligibility.eligible:
+            return eligibility.why_none
+        policy = self.policies[cohort.name]
+        context, _ = policy.levels_of(_features(event_properties))
+        return policy.distribution(eligibility, context)
 
     def _count(self, cohort: Cohort, user: User, event: Counted) -> Instant | None:
         """Return the time of the event that completes the count, or None."""

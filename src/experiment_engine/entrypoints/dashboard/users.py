@@ -1,5 +1,8 @@
 """One user: what happened and why, in an order that a person can follow."""
 
+from collections.abc import Sequence
+
+from experiment_engine.application.preview import Foreseen
 from experiment_engine.application.timeline import Kept, Timeline, timeline
 from experiment_engine.domain.identifiers import UserId
 from experiment_engine.entrypoints.dashboard.pages import Asked, Page, View
@@ -12,13 +15,21 @@ _LONGEST_ID = 256
 def view(asked: Asked) -> View:
     """Return the story of the user whose id was typed, or nothing yet."""
     wanted = asked.query("id").strip()[:_LONGEST_ID]
-    return {"wanted": wanted, "user": _timeline(asked, UserId(wanted)) if wanted else None}
+    user = _timeline(asked, UserId(wanted)) if wanted else None
+    return {"wanted": wanted, "user": user, "preview": _preview(asked, user)}
 
 
 def drawn(_made: View, asked: Asked) -> View:
     """Return what the template needs besides."""
     rules = asked.engine.rules
     return {"erased": asked.query("erased") == "1", "cap": rules.frequency_cap}
+
+
+def _preview(asked: Asked, user: Timeline | None) -> Sequence[Foreseen] | None:
+    if user is None or asked.query("preview") != "1":
+        return None
+    context = {name: str(value) for name, value in user.context.items()}
+    return asked.engine.foresee(UserId(user.user_id), context, user.zone)
 
 
 def _timeline(asked: Asked, user_id: UserId) -> Timeline:
