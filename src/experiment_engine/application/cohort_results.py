@@ -146,7 +146,7 @@ def levels_of(cohort: Cohort, dimension: str) -> list[str]:
     combos = cohort.space.combos
     if dimension == "delay":
         combos = tuple(sorted(combos, key=lambda combo: combo.delay))
-    return list(dict.fromkeys(combo.levels()[dimension] for combo in combos))
+    return list(dict.fromkeys(cohort.space.levels[combo.index][dimension] for combo in combos))
 
 
 @dataclass(frozen=True)
@@ -272,22 +272,29 @@ def _is_open(day: int, cohort: Cohort, now: Instant) -> bool:
     return (day + 1) * DAY + cohort.goal.window > now
 
 
-_LAST: dict[str, tuple[object, Standing]] = {}  # by cohort: what was drawn last
+_LAST: dict[tuple[object, ...], tuple[Floats, Floats, Standing]] = {}  # what was drawn last
 
 
 def _remembered(cohort: Cohort, successes: Floats, trials: Floats) -> Standing:
-    """Draw the rates, or take the last draws where the counts are the same."""
-    key = (successes.tobytes(), np.round(trials, 1).tobytes(), cohort.prior.rate)
-    last = _LAST.get(cohort.name)
-    if last is None or last[0] != key:
+    """Draw the rates, or take the last draws where no combo's counts have changed noticeably."""
+    key = (cohort.name, len(cohort.space), cohort.prior.rate, cohort.prior.weight)
+    last = _LAST.get(key)
+    if last is None or not (
+        _is_near(trials, last[0], cohort.prior.weight) and _is_near(successes, last[1], 10.0)
+    ):
         drawn = standing(
             successes,
             trials,
             prior_rate=cohort.prior.rate,
             prior_weight=cohort.prior.weight,
         )
-        last = _LAST[cohort.name] = (key, drawn)
-    return last[1]
+        last = _LAST[key] = (trials, successes, drawn)
+    return last[2]
+
+
+def _is_near(now: Floats, then: Floats, base: float) -> bool:
+    """Say whether every count is within a hundredth of what it was."""
+    return bool((np.abs(now - then) <= (then + base) / 100).all())
 
 
 def _days(cohort: Cohort, counted: Counted, now: Instant) -> list[Day]:
@@ -355,7 +362,7 @@ def _ranked(cohort: Cohort, stands: Standing, sums: Floats, recent: Floats) -> l
         RankedCombo(
             place=place,
             combo_key=cohort.space[index].key,
-            levels=cohort.space[index].levels(),
+            levels=cohort.space.levels[index],
             rate=float(stands.means[index]),
             quantiles=[float(q) for q in stands.quantiles[:, index]],
             probability_best=float(stands.best[index]),
@@ -412,6 +419,6 @@ def _cells(results: CohortResults, rows: str, columns: str, cohort: Cohort) -> l
 
 def _places(cohort: Cohort, name: Callable[[Mapping[str, str]], Name]) -> dict[Name, list[int]]:
     found: dict[Name, list[int]] = {}
-    for combo in cohort.space.combos:
-        found.setdefault(name(combo.levels()), []).append(combo.index)
+    for place, levels in enumerate(cohort.space.levels):
+        found.setdefault(name(levels), []).append(place)
     return found

@@ -71,6 +71,11 @@ class ComboSpace:
         return {combo.key: combo for combo in self.combos}
 
     @cached_property
+    def levels(self) -> tuple[Mapping[str, str], ...]:
+        """Return dimension -> level of every combo, in the order of the space."""
+        return tuple(combo.levels() for combo in self.combos)
+
+    @cached_property
     def delays(self) -> tuple[Duration, ...]:
         """Return the distinct delays, shortest first."""
         return tuple(sorted({combo.delay for combo in self.combos}))

@@ -1,7 +1,7 @@
 """How combos stand against each other: draws of all their rates at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ class Standing:
     """Rates of K combos drawn from what is known of them, shape (draws, K)."""
 
     drawn: Floats
+    _together: dict[tuple[int, ...], tuple[float, float, float]] = field(default_factory=dict)
 
     @cached_property
     def means(self) -> Floats:
@@ -37,9 +38,12 @@ class Standing:
 
     def together(self, places: Sequence[int]) -> tuple[float, float, float]:
         """Return the mean rate over some combos, each as heavy, with its 95 % band."""
-        drawn = self.drawn[:, list(places)].mean(axis=1)
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        return float(drawn.mean()), float(low), float(high)
+        key = tuple(places)
+        if key not in self._together:
+            drawn = self.drawn[:, list(places)].mean(axis=1)
+            low, high = np.quantile(drawn, (0.025, 0.975))
+            self._together[key] = float(drawn.mean()), float(low), float(high)
+        return self._together[key]
 
     def beats(self, one: int, other: int) -> float:
         """Return the probability that one combo's rate is higher than another's."""
