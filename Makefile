@@ -6,13 +6,16 @@ BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 TESTS ?= tests
 
-.PHONY: help run install test test-long check lint bench lock clean
+.PHONY: help run demo install test test-long check lint bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 run: $(VENV)/run.stamp ## Install what is missing and serve on the embedded database
 	@$(BIN)/experiment-engine serve
+
+demo: $(VENV)/run.stamp ## Watch it learn: made-up users, a made-up provider, fast time
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/experiment-engine demo
 
 install: $(VENV)/run.stamp ## Make .venv with the engine in it
 

@@ -427,6 +427,20 @@ def open_log(settings: Settings) -> Iterator[EvidenceReader]:
         readers.dispose()
 
 
+def open_throwaway(
+    database: Path,
+    rules: Rules,
+    journal: Journal,
+    *,
+    clock: Clock,
+    chance: Chance,
+    lease: Duration,
+) -> Engine:
+    """Open an engine that takes itself to be live, on a database that nobody will miss."""
+    storage = SqliteStorage(database, throwaway=True)
+    return Engine(rules, Mode.LIVE, storage, journal, clock, chance, lease=lease)
+
+
 def migrate(settings: Settings) -> tuple[str | None, str]:
     """Bring the database to this version's schema; return the revision before and after.
 

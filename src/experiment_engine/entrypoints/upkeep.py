@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 _TURN = 0.25  # seconds
 BEAT_EVERY = 15.0  # seconds
+LEARNS_EVERY = 0.5
 _SOON = 0.5  # where a step said that there is more to do
 
 
@@ -64,11 +65,13 @@ class Duty:
 class Upkeep:
     """Does the engine's duties one after another until it is stopped."""
 
-    def __init__(self, engine: KeptEngine, kind: str = "serve") -> None:
+    def __init__(
+        self, engine: KeptEngine, kind: str = "serve", *, learns_every: float = LEARNS_EVERY
+    ) -> None:
         """Prepare for a kind of process; nothing is done before `start`."""
         self._duties = (
             Duty("beat", partial(engine.beat, kind), BEAT_EVERY),
-            Duty("learn", engine.learn, 0.5),
+            Duty("learn", engine.learn, learns_every),
             Duty("measure", engine.measure, 15.0),
             Duty("tidy", engine.tidy, 300.0),
         )

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from operator import itemgetter
+from dataclasses import dataclass, fields
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 
 from experiment_engine.adapters.storage import rows
@@ -264,9 +264,13 @@ def _count_rows(changes: Changes) -> list[tuple[object, ...]]:
         every = (mode, cohort, ALL_HOURS, "", combo, group)
         sums[every] = sums.get(every, NOTHING) + counts
     return [
-        (mode.value, cohort, hour, context, combo, group.value, *astuple(counts))
+        (mode.value, cohort, hour, context, combo, group.value, *_numbers(counts))
         for (mode, cohort, hour, context, combo, group), counts in sorted(sums.items())
     ]
+
+
+# `astuple` of dataclasses takes as long as the whole statement.
+_numbers = attrgetter(*(field.name for field in fields(Counts)))
 
 
 def _known(users: dict[UserId, User], user_id: UserId) -> User:

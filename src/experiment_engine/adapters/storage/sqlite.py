@@ -102,9 +102,10 @@ class SqliteStorage:
     is_shared = False  # its process has it alone
     is_steady = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, throwaway: bool = False) -> None:
         """Open the database, and make its schema if it is empty.
 
+        A `throwaway` one need not outlive a power cut: it waits for no disk.
         Raises StorageInUse, UnknownSchema or StorageUnavailable.
         """
         self._path = path
@@ -120,7 +121,7 @@ class SqliteStorage:
             self._lock_file.close()
             raise
         self._turn = threading.Lock()
-        self._writer = _open_writer(path)
+        self._writer = _open_writer(path, throwaway=throwaway)
         self._engine = create_engine(
             "sqlite://",
             creator=lambda: self._writer,
@@ -223,12 +224,15 @@ def open_readers(path: Path) -> Engine:
     return engine
 
 
-def _open_writer(path: Path) -> sqlite3.Connection:
+def _open_writer(path: Path, *, throwaway: bool) -> sqlite3.Connection:
     writer = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     for pragma in _WRITER:
         writer.execute(pragma)
+    if throwaway:
+        writer.execute("PRAGMA synchronous = OFF")
+        return writer
     (level,) = writer.execute("PRAGMA synchronous").fetchone()
     if level < 2:  # noqa: PLR2004 - 2 is FULL
         raise StorageUnavailable(f"{path} does not hold synchronous=FULL; use a local disk")

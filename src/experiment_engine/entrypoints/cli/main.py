@@ -8,6 +8,7 @@ import cyclopts
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
 from experiment_engine.entrypoints.cli.backing_up import backup, restore
+from experiment_engine.entrypoints.cli.demonstrating import demo
 from experiment_engine.entrypoints.cli.evaluating import evaluate
 from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
@@ -28,6 +29,7 @@ app.command(worker)
 app.command(migrate)
 app.command(backup)
 app.command(restore)
+app.command(demo)
 app.command(evaluate)
 app.command(rebuild)
 app.command(replay)

@@ -22,7 +22,7 @@ from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app
 from experiment_engine.entrypoints.http.door import Door
-from experiment_engine.entrypoints.http.running import Running
+from experiment_engine.entrypoints.http.running import MadeUpWorld, Running
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import Settings, read_settings
@@ -48,7 +48,7 @@ def serve(
     settings = read_settings(os.environ)
     if settings.is_sqlite and not worker:
         raise StorageInUse(_ONE_WRITER)
-    listener = _listen(settings)
+    listener = listen(settings)
     app, running = open_application(settings, delivers=worker)
     log.info(
         "serving",
@@ -57,6 +57,11 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
+    answer(app, listener)
+
+
+def answer(app: Door, listener: socket.socket) -> None:
+    """Serve until the process is told to stop."""
     # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     configuration = uvicorn.Config(
@@ -75,7 +80,7 @@ def serve(
         uvicorn.Server(configuration).run(sockets=[listener])
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """Take the port before anything else: a second start must not touch the database."""
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -127,7 +132,11 @@ def _open_worker(engine: Engine, settings: Settings) -> Worker:
 
 
 def around(
-    engine: Engine, worker: Worker | None, settings: Settings, upkeep: Upkeep | None = None
+    engine: Engine,
+    worker: Worker | None,
+    settings: Settings,
+    upkeep: Upkeep | None = None,
+    demo: MadeUpWorld | None = None,
 ) -> tuple[Door, Running]:
     """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
@@ -137,6 +146,7 @@ def around(
         api_gate=Gate(settings.api_token, "API_TOKEN"),
         upkeep=upkeep,
         webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
+        demo=demo,
     )
     app = build_app(
         running,

@@ -32,6 +32,7 @@ from experiment_engine.entrypoints.dashboard import (
     overview,
     results,
     schedule,
+    truth,
     users,
 )
 from experiment_engine.entrypoints.dashboard.changes import CHANGES, Change, Form
@@ -62,6 +63,7 @@ PAGES: Sequence[Page] = (
     events.PAGE,
     guardrails.PAGE,
     health.PAGE,
+    truth.PAGE,
 )
 FRAGMENTS: Sequence[Page] = (*overview.FRAGMENTS, *results.FRAGMENTS, *users.FRAGMENTS)
 
@@ -252,6 +254,7 @@ class Dashboard:
         return {
             "theme": theme if theme in {"light", "dark"} else "auto",
             "mode": engine.mode.value,
+            "demo": asked.running.demo,
             "cohorts": list(engine.rules.cohorts),
             "zone": engine.rules.timezone,
             "now": engine.clock.now(),

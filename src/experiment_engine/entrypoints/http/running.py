@@ -1,7 +1,7 @@
 """What one serving process runs: the engine, the lane of the webhooks and the worker."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,6 +11,21 @@ from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.upkeep import Upkeep
 from experiment_engine.entrypoints.worker import Worker
+
+
+class MadeUpWorld(Protocol):
+    """What a demo adds: it moves a world beside the engine, and knows what is true in it."""
+
+    speed: float  # times as fast as real time
+
+    def start(self) -> None:
+        """Begin to move it."""
+
+    def stop(self) -> None:
+        """Let it stand."""
+
+    def truth(self) -> dict[str, Any]:
+        """Return what is true of each cohort, and how far the engine is from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +38,7 @@ class Running:
     api_gate: Gate
     upkeep: Upkeep | None = None
     webhook_asks_for_secret: bool = False  # as the dashboard tells newcomers
+    demo: MadeUpWorld | None = None
 
     def start(self) -> None:
         """Begin to take in and to deliver."""
@@ -31,9 +47,13 @@ class Running:
             self.worker.start()
         if self.upkeep is not None:
             self.upkeep.start()
+        if self.demo is not None:
+            self.demo.start()
 
     def stop(self) -> None:
         """Take in what waits, let calls under way end, and close the database."""
+        if self.demo is not None:
+            self.demo.stop()
         self.lane.stop()
         if self.worker is not None:
             self.worker.stop()

@@ -1,0 +1,1 @@
+"""Made-up worlds: the demo's city, and the synthetic world of `simulate`."""
