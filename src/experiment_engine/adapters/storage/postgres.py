@@ -116,7 +116,8 @@ class PostgresStorage:
         batch: Batch[T] = Batch(_new_token())
         waits = _WAITS[:2] if self._is_away else _WAITS
         for wait in waits:
-            time.sleep(wait)
+            if wait:
+                time.sleep(wait)
             try:
                 result = self._try(work, batch)
             except (psycopg.Error, DBAPIError, PoolTimeout) as error:
