@@ -24,6 +24,7 @@ class CuttingProxy:
         self._chance = random.Random(seed)
         self._listener = socket.create_server((_HOST, 0))
         self.share = 0.0  # of the COMMITs that are cut
+        self.before = 0.5  # of those, the share that never reaches the server
         self.cut_before = self.cut_after = 0
 
     @property
@@ -58,7 +59,7 @@ class CuttingProxy:
                     server.sendall(data)
 
     def _cut(self, data: bytes, server: socket.socket, client: socket.socket) -> None:
-        if self._chance.random() < 0.5:
+        if self._chance.random() < self.before:
             self.cut_before += 1
         else:
             self.cut_after += 1

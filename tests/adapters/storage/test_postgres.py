@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -21,6 +22,7 @@ from tests.support.builders import (
     happened,
     some_rules,
 )
+from tests.support.cutting_proxy import a_cutting_proxy
 from tests.support.fakes import an_answer
 from tests.support.postgres import a_database, shared_server
 
@@ -28,12 +30,14 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.postgres_transaction import PostgresTransaction
 from experiment_engine.adapters.system.chance import SystemChance
+from experiment_engine.application.changes import Changes
 from experiment_engine.domain.errors import (
     ConfigurationError,
+    OutcomeUnknown,
     StorageUnavailable,
     UnknownSchema,
 )
-from experiment_engine.domain.identifiers import Channel, ExperimentId, UserId
+from experiment_engine.domain.identifiers import Channel, EventName, ExperimentId, UserId
 from experiment_engine.domain.moments import Duration, Instant
 from experiment_engine.domain.rules import Rules
 
@@ -308,6 +312,33 @@ def test_a_deadlock_is_tried_again(another: Open, aside: ThreadPoolExecutor) -> 
 
     list(aside.map(lambda number: storages[number].run(cross(number)), range(2)))
     assert sum(tries.values()) == 3
+
+
+def test_a_commit_that_nobody_answers(url: str) -> None:
+    """Whether it was stored is told afterwards, and always as it is."""
+    port, outcomes = shared_server().port, Counter[bool]()
+    with a_cutting_proxy(port, seed=7) as proxy:
+        storage = PostgresStorage(url.replace(f":{port}/", f":{proxy.port}/"))
+        with closing(storage):
+            for number in range(4):
+                changes = Changes()
+                changes.goals[USER, EventName(f"goal {number}"), NOW] = None
+                proxy.share, proxy.before = 1.0, 1.0 if number % 2 else 0.5
+                with pytest.raises(OutcomeUnknown) as doubt:
+                    storage.run(partial(_store, changes))
+                proxy.share = 0.0
+                known = doubt.value.look() == "stored"
+                user = storage.run(lambda tx: tx.users([USER], Instant(0), [])).get(USER)
+                assert known is (user is not None and f"goal {number}" in user.goals)
+                outcomes[known] += 1
+    print(f"{proxy.cut_before} COMMITs cut, {proxy.cut_after} answers dropped: {outcomes}")
+    assert outcomes[False] >= 2
+    assert outcomes[True] >= 1
+
+
+def _store(changes: Changes, tx: PostgresTransaction) -> str:
+    tx.store(changes)
+    return "stored"
 
 
 def test_the_same_event_at_several_hosts_at_once(another: Open, aside: ThreadPoolExecutor) -> None:

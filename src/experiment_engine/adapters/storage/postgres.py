@@ -128,9 +128,9 @@ class PostgresStorage:
             if self._is_away:
                 self._is_away, self._steady_since = False, time.monotonic()
             return result
-        self._is_away, self._steady_since = True, time.monotonic()
         if not _is_trouble(failure):
             raise failure
+        self._is_away, self._steady_since = True, time.monotonic()
         if batch.is_in_doubt:
             raise OutcomeUnknown(_IN_DOUBT, lambda: self._look(batch)) from failure
         raise self._unavailable(failure) from failure
