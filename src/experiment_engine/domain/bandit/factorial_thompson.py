@@ -16,7 +16,7 @@ from experiment_engine.domain.bandit.posterior_draws import DRAWS, FLOOR, best_s
 from experiment_engine.domain.bandit.regression import Posterior, Rows, fit
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
-SCALE = 0.5
+SCALE = 0.35
 
 _REMEMBERED = 64_000_000  # bytes
 

@@ -12,7 +12,7 @@ from experiment_engine.domain.bandit.policy import Arrays
 from experiment_engine.domain.bandit.posterior_draws import DRAWS, FLOOR, best_shares
 from experiment_engine.domain.bandit.statistics import Floats, Integers
 
-SCALE = 0.5
+SCALE = 0.25
 
 
 class Thompson:
