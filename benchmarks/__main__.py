@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-NAMES = ("ingest", "delivery", "learning")
+NAMES = ("ingest", "delivery", "database", "learning")
 """Each is a module beside this one with `main(arguments) -> exit status`."""
 
 
