@@ -20,10 +20,11 @@ from experiment_engine.application.report_records import (
     QuarantineRecord,
 )
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
+from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
-from experiment_engine.domain.identifiers import CohortName, ExperimentId, UserId
+from experiment_engine.domain.identifiers import CohortName, ComboKey, ExperimentId, UserId
 from experiment_engine.domain.measurement.interval import chances_to_be_best, wilson_interval
 from experiment_engine.domain.moments import Instant, iso
 from experiment_engine.domain.rules import Rules
@@ -32,6 +33,7 @@ Answer = dict[str, Any]
 
 LISTED = 10  # combos in each list of the statistics
 _TIMELINE = 200
+_MOST_REMEMBERED = 64  # cohorts and counts whose chances are remembered
 
 
 class Reading(Protocol):
@@ -113,7 +115,7 @@ class Report:
     rules: Rules
     mode: Mode
     clock: Clock
-    _best: dict[object, Mapping[str, float]] = field(default_factory=dict)
+    _best: dict[tuple[CohortName, object], Mapping[str, float]] = field(default_factory=dict)
 
     def statistics(self, cohort: str | None = None, since: Instant | None = None) -> Answer:
         """Answer `/api/stats` (CONTRACT 6); raises UnknownCohort."""
@@ -167,8 +169,7 @@ class Report:
     def _leader(self, cohort: CohortName) -> tuple[str, float] | None:
         counts = self.reading.combo_counts(self.mode, cohort)
         chances = self._cohort_chances(cohort, [c for c in counts if c.counted_for == Group.COMBO])
-        best = max(chances.items(), key=lambda item: item[1], default=None)
-        return None if best is None else (best[0].partition("/")[2], best[1])
+        return max(chances.items(), key=lambda item: item[1], default=None)
 
     def outcomes(self, cohort: str | None = None) -> Answer:
         """Answer how deliveries ended: state, reason, number."""
@@ -261,35 +262,39 @@ class Report:
         }
 
     def _chances(self, counts: Sequence[ComboCounts]) -> Mapping[str, float]:
-        """Return each combo's probability to be its cohort's best, once for the same counts."""
-        key = tuple((c.cohort, c.combo_key, c.trials, c.successes) for c in counts)
-        if key not in self._best:
-            self._best.clear()
-            self._best[key] = {
-                name: chance
-                for cohort in self.rules.cohorts
-                for name, chance in self._cohort_chances(cohort, counts).items()
-            }
-        return self._best[key]
+        """Return each combo's probability to be its cohort's best, by cohort and combo."""
+        return {
+            f"{cohort}/{key}": chance
+            for cohort in self.rules.cohorts
+            for key, chance in self._cohort_chances(cohort, counts).items()
+        }
 
     def _cohort_chances(
         self, name: CohortName, counts: Sequence[ComboCounts]
     ) -> Mapping[str, float]:
-        cohort = self.rules.cohorts[name]
+        """Return the same of one cohort by combo; worked out once for the same counts."""
+        mine = tuple((c.combo_key, c.trials, c.successes) for c in counts if c.cohort == name)
+        known = self._best.get((name, mine))
+        if known is None:
+            if len(self._best) >= _MOST_REMEMBERED:
+                self._best.clear()
+            known = self._best[name, mine] = self._worked_out(self.rules.cohorts[name], mine)
+        return known
+
+    def _worked_out(
+        self, cohort: Cohort, counts: Sequence[tuple[str, int, int]]
+    ) -> Mapping[str, float]:
         trials, successes = np.zeros(len(cohort.space)), np.zeros(len(cohort.space))
-        for count in counts:
-            combo = cohort.space.by_key.get(count.combo_key)  # type: ignore[call-overload]
-            if count.cohort == name and combo is not None:
-                trials[combo.index], successes[combo.index] = count.trials, count.successes
+        for key, tried, won in counts:
+            combo = cohort.space.by_key.get(ComboKey(key))
+            if combo is not None:
+                trials[combo.index], successes[combo.index] = tried, won
         if not trials.any():
             return {}
         chances = chances_to_be_best(
             successes, trials, prior_rate=cohort.prior.rate, prior_weight=cohort.prior.weight
         )
-        return {
-            f"{name}/{combo.key}": round(float(chances[combo.index]), 4)
-            for combo in cohort.space.combos
-        }
+        return {combo.key: round(float(chances[combo.index]), 4) for combo in cohort.space.combos}
 
 
 def decided_experiment(experiment: Experiment, decided: Decided) -> Answer:
