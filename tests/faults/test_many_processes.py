@@ -77,6 +77,57 @@ def test_many_workers_that_come_back_late(tmp_path: Path) -> None:
     _stop_and_continue(tmp_path, rows=10_000, zombies=100)
 
 
+def test_a_conversion_and_a_pause_hold_over_all_hosts(tmp_path: Path) -> None:
+    """Whoever's conversion was answered is not claimed any more, nor is anybody after a pause."""
+    config = write_configuration(
+        tmp_path / "configuration",
+        cohorts={"one": cohort(trigger={"event": "one"}, delay=["1s"])},
+        channels=_lanes(in_flight=3),
+        delivery={"expires_after": "10min"},
+    )
+    users = [f"user {number}" for number in range(300)]
+    with _one_fleet(tmp_path, config, in_flight=3) as (fleet, double, url):
+        _post_to_both(fleet, [{"event_type": "one", "user_id": user} for user in users])
+        eventually(lambda: _states(url)["sent", None] > 5, PATIENCE)
+        answered = _convert(fleet, users[::2])
+        assert fleet.post(0, "/api/pause", {})[0] == 200
+        paused_at = time.time()
+        time.sleep(3)
+        last_call = max(call.time for call in double.ledger())
+        left = _left(url)
+        assert fleet.post(1, "/api/resume", {})[0] == 200
+        _until_all_ended(url)
+        states, placed = _states(url), _placed(url)
+    late = [user for user, at in answered.items() if placed.get(user, 0) > at]
+    print(
+        f"{len(answered)} conversions answered while messages went out, {len(late)} claimed later;"
+        f" last call {last_call - paused_at:+.2f} s after the pause, {left} waited: {dict(states)}"
+    )
+    assert not late
+    assert last_call <= paused_at + 1
+    assert left > 0
+    assert states["cancelled", "converted"] > 50
+
+
+def _convert(fleet: Fleet, users: Sequence[str]) -> dict[str, float]:
+    """Report conversions to both hosts in turn; return when each was answered, in milliseconds."""
+    answered = {}
+    for number, user in enumerate(users):
+        status, _ = fleet.post(number % 2, "/webhook/converted", {"user_id": user})
+        assert status == 200
+        answered[user] = time.time() * 1_000
+    return answered
+
+
+def _placed(url: str) -> dict[str, int]:
+    """Return when the messages that went out were claimed."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT user_id, placed_at FROM experiment WHERE state = 'sent'"
+        )
+        return dict(found.fetchall())
+
+
 def _stop_and_continue(folder: Path, *, rows: int, zombies: int) -> None:
     config = write_configuration(
         folder / "configuration",
