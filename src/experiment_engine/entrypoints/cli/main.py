@@ -14,6 +14,7 @@ from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
 from experiment_engine.entrypoints.cli.replaying import replay
 from experiment_engine.entrypoints.cli.serving import serve, worker
+from experiment_engine.entrypoints.cli.simulating import simulate
 
 app = cyclopts.App(
     name="experiment-engine",
@@ -30,6 +31,7 @@ app.command(migrate)
 app.command(backup)
 app.command(restore)
 app.command(demo)
+app.command(simulate)
 app.command(evaluate)
 app.command(rebuild)
 app.command(replay)
