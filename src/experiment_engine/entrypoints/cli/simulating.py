@@ -36,10 +36,14 @@ PolicyName = Literal["epsilon_greedy", "thompson", "factorial_thompson", "unifor
 
 ASSUMES = (
     "the mean rate over everybody and all combos is the configuration's prior rate",
-    "which levels, pairs of levels and contexts convert better is drawn anew for each seed,"
-    " as normal log odds; the configuration's lean plays no part",
-    "triggers come evenly over time, and every combo is eligible for everybody: no quiet hours,"
-    " caps, consent, failures or holdout",
+    (
+        "which levels, pairs of levels and contexts convert better is drawn anew for each seed,"
+        " as normal log odds; the configuration's lean plays no part"
+    ),
+    (
+        "triggers come evenly over time, and every combo is eligible for everybody: no quiet hours,"
+        " caps, consent, failures or holdout"
+    ),
     "a conversion comes log-normally late after the message, inside the goal's window",
     "what is compared are expected conversions of the choices, without the luck of the draw",
 )

@@ -39,8 +39,10 @@ def draw(title: str, curves: Mapping[str, Curve], triggers: int) -> str:
         parts += [
             f'<polygon points="{band}" fill="{colour}" opacity="0.15"/>',
             f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="{_W - _RIGHT + 10}" y="{end + 4}" fill="{colour}">{escape(name)}'
-            f" {means[-1]:.2f}</text>",
+            (
+                f'<text x="{_W - _RIGHT + 10}" y="{end + 4}" fill="{colour}">{escape(name)}'
+                f" {means[-1]:.2f}</text>"
+            ),
         ]
     return "\n".join([*parts, "</svg>\n"])
 
