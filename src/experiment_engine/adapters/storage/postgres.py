@@ -127,13 +127,14 @@ class PostgresStorage:
                 continue
             if self._is_away:
                 self._is_away, self._steady_since = False, time.monotonic()
+                log.info("database_answers_again")
             return result
         if not _is_trouble(failure):
             raise failure
-        self._is_away, self._steady_since = True, time.monotonic()
+        unavailable = self._unavailable(failure)
         if batch.is_in_doubt:
             raise OutcomeUnknown(_IN_DOUBT, lambda: self._look(batch)) from failure
-        raise self._unavailable(failure) from failure
+        raise unavailable from failure
 
     def close(self) -> None:
         """Close every connection."""
@@ -182,7 +183,10 @@ class PostgresStorage:
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
         cause = _cause(error)
-        log.error("database_unavailable", error=str(cause), code=getattr(cause, "sqlstate", None))
+        if not self._is_away:  # told once for each time that it goes away
+            code = getattr(cause, "sqlstate", None)
+            log.error("database_unavailable", error=_first_line(cause), code=code)
+        self._is_away, self._steady_since = True, time.monotonic()
         return StorageUnavailable(
             f"The database cannot be written now ({_first_line(cause)})."
             " Nothing was stored; send it again."

@@ -1,5 +1,7 @@
 """How PostgreSQL is reached: pools, time limits, and what is asked of a server at the start."""
 
+import logging
+
 import psycopg
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
@@ -34,6 +36,8 @@ _LIMITS = {
 # would go on to read all of it.
 _WRITING = {**_LIMITS, "enable_seqscan": "off"}
 _READING = {**_LIMITS, "default_transaction_read_only": "on"}
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # what breaks is told by us, once
 
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
