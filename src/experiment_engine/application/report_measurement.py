@@ -121,7 +121,7 @@ def _even_split(cohort: Cohort, sums: Mapping[str, float]) -> Answer:
         "messages": int(weights.rows),
         "effective_messages": round(weights.effective_rows, 1),
     }
-    refused = overlap(weights)
+    refused = overlap(weights, "an even split")
     if refused is not None:
         return {**answer, "advantage": None, "why_not": refused.reason}
     even, ahead = snips(weights), advantage(weights)

@@ -72,16 +72,16 @@ class NotEnoughOverlap:
     reason: str
 
 
-def overlap(sums: WeightSums) -> NotEnoughOverlap | None:
+def overlap(sums: WeightSums, of: str = "the other policy") -> NotEnoughOverlap | None:
     """Return why the log says too little about the other policy, or None."""
     if sums.effective_rows < FEWEST_ROWS:
         return NotEnoughOverlap(
-            f"the log is worth {sums.effective_rows:.0f} messages of the other policy;"
+            f"the log is worth {sums.effective_rows:.0f} messages of {of};"
             f" {FEWEST_ROWS:.0f} are needed"
         )
     if sums.effective_conversions < FEWEST_CONVERSIONS:
         return NotEnoughOverlap(
-            f"the log is worth {sums.effective_conversions:.0f} conversions of the other policy;"
+            f"the log is worth {sums.effective_conversions:.0f} conversions of {of};"
             f" {FEWEST_CONVERSIONS:.0f} are needed"
         )
     return None
