@@ -127,7 +127,13 @@ class CohortResults:
     frozen: str | None = None
     changes: Sequence[Mapping[str, Any]] = ()  # days from which people answered differently
     limited: bool = False  # a combo's share would have moved too fast
-    standing: Standing | None = field(default=None, repr=False, compare=False)
+    # What the numbers were drawn from; its name keeps it out of the page's data.
+    _standing: Standing | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def standing(self) -> Standing | None:
+        """Return how the combos stand against each other."""
+        return self._standing
 
     def cells(self, rows: str, columns: str, cohort: Cohort) -> list[list[Cell]]:
         """Return the cells of a pair of dimensions, every other choice held even."""
@@ -214,7 +220,7 @@ def cohort_results(
         frozen=frozen,
         changes=said["learning"]["changes"],
         limited=bool(said["learning"].get("limited")),
-        standing=stands,
+        _standing=stands,
     )
 
 

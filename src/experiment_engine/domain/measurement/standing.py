@@ -1,7 +1,6 @@
 """How combos stand against each other: draws of all their rates at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,12 +12,13 @@ _DRAWS = 2_000
 _SEED = 1  # the same counts give the same answer
 
 
-@dataclass(frozen=True)
 class Standing:
     """Rates of K combos drawn from what is known of them, shape (draws, K)."""
 
-    drawn: Floats
-    _together: dict[tuple[int, ...], tuple[float, float, float]] = field(default_factory=dict)
+    def __init__(self, drawn: Floats) -> None:
+        """Take the draws."""
+        self.drawn = drawn
+        self._together: dict[tuple[int, ...], tuple[float, float, float]] = {}
 
     @cached_property
     def means(self) -> Floats:

@@ -43,8 +43,14 @@ def environment(address: Any) -> Environment:
 
 
 def plain(view: Mapping[str, Any]) -> Any:
-    """Return a view as JSON would say it."""
-    return msgspec.to_builtins(view, str_keys=True, enc_hook=str)
+    """Return a view as JSON would say it; names that begin with `_` are left out."""
+    return _public(msgspec.to_builtins(view, str_keys=True, enc_hook=lambda _: None))
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _public(v) for k, v in value.items() if not k.startswith("_")}
+    return [_public(one) for one in value] if isinstance(value, list) else value
 
 
 def _ninth(value: float, low: float, high: float) -> int:
