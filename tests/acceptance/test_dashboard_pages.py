@@ -114,3 +114,14 @@ def test_the_schedule_has_what_waits(said: Mapping[str, Mapping[str, Json]]) -> 
     due = said["postgresql"]["/schedule.json"]["due"]
     assert sum(one["messages"] for one in due) == 1
     assert {one["channel"] for one in due} == {"push"}
+
+
+def test_a_cohort_with_nobody_but_held_out_users_has_its_page(tmp_path: Path) -> None:
+    config = write_configuration(tmp_path / "configuration", holdout={"share": 0.999999})
+    with running_engine(tmp_path, config=config) as engine:
+        assert engine.event("usr_1")["status"] == "holdout"
+        engine.deliver(after="2min")
+        for page in ("/", f"/results/{COHORT}", f"/combinations/{COHORT}", "/users?id=usr_1"):
+            answer = engine.client.get(page, headers={"accept": "text/html"})
+            assert answer.status_code == 200, page
+        assert "No message has gone out yet." in engine.client.get(f"/results/{COHORT}").text

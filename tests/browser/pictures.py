@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from tests.support.browsers import Look, chromium, visiting
 from tests.support.clock import FakeClock
 from tests.support.engine import RunningEngine, running_engine
-from tests.support.history import STARTS, weeks_of_users
+from tests.support.history import STARTS, weeks_of_users, written_to
 
 from experiment_engine.configuration.loading import bundled_example
 
@@ -50,15 +50,16 @@ def main(days: int = 16, users: int = 40) -> None:
             running_engine(old, config=example, clock=FakeClock(STARTS)) as lived_in,
         ):
             weeks_of_users(lived_in, days=days, each_step=users)
-            story = lived_in.sent("usr_story", event_properties={"language": "hi"})
-            lived_in.opened(user_id="usr_story", experiment_id=story)
+            user = written_to(lived_in, "usr_story")
+            story = lived_in.sent(user, event_properties={"language": "hi"})
+            lived_in.opened(user_id=user, experiment_id=story)
             lived_in.clock.advance("2h")
-            lived_in.converted(user_id="usr_story", experiment_id=story)
+            lived_in.converted(user_id=user, experiment_id=story)
             with chromium() as browser:
                 take(browser, fresh, "first-run", "/", look="light", whole=False)
                 for name, path, look, whole in LIVED_IN:
                     take(browser, lived_in, name, path, look=look, whole=whole)
-                take(browser, lived_in, "user", "/users?id=usr_story", look="light", whole=False)
+                take(browser, lived_in, "user", f"/users?id={user}", look="light", whole=False)
 
 
 if __name__ == "__main__":

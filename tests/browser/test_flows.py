@@ -7,6 +7,7 @@ from tests.support.browsers import Visitor, visiting
 from tests.support.clevertap_double import CleverTapDouble
 from tests.support.configuration import COHORT
 from tests.support.engine import RunningEngine, running_engine
+from tests.support.history import written_to
 from tests.support.start import live
 
 from experiment_engine.application.changes import Changes, Quarantined
@@ -47,14 +48,15 @@ def test_one_users_story_explains_itself(browser: Browser, tmp_path: Path) -> No
         running_engine(tmp_path, config=bundled_example(), environ=live(clevertap)) as engine,
         visiting(browser, engine.url) as visitor,
     ):
+        user = written_to(engine, "usr_77")
         said = {"language": "en", "show_name": "Lakdi ka Pul"}
-        experiment = engine.sent("usr_77", event_properties=said)
-        engine.opened(user_id="usr_77", experiment_id=experiment)
+        experiment = engine.sent(user, event_properties=said)
+        engine.opened(user_id=user, experiment_id=experiment)
         engine.clock.advance("2h")
-        engine.converted(user_id="usr_77", experiment_id=experiment)
+        engine.converted(user_id=user, experiment_id=experiment)
         page = visitor.page
         page.goto("/users")
-        page.get_by_label("User id").fill("usr_77")
+        page.get_by_label("User id").fill(user)
         page.get_by_role("button", name="Find").click()
         story = page.get_by_role("region", name="What happened and why")
         headings = story.get_by_role("heading", level=3).all_text_contents()
@@ -107,7 +109,9 @@ def test_one_combination_and_a_level_can_be_paused(
         page.get_by_role("button", name="Resume Push · 2 min · Helpful · No offer")
     ).to_be_visible()
     lived_in.clock.advance("2d")
-    decided = lived_in.experiment(lived_in.scheduled("usr_after_the_pause"))["decision"]
+    decided = lived_in.experiment(lived_in.scheduled(written_to(lived_in, "usr_after")))[
+        "decision"
+    ]
     refused = decided["not_eligible"]["paused"]
     assert "2min|push|helpful|none" in refused
     assert {key.split("|")[2] for key in refused} >= {"scarcity"}

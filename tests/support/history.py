@@ -6,13 +6,16 @@ The clock is the test's; everything goes through the doors that real partners us
 import heapq
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import numpy as np
 from tests.support.engine import RunningEngine
 from tests.support.events import Json, amplitude_event
 
 from experiment_engine.application.page_records import Recent
+from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.delivery.experiment import State
+from experiment_engine.domain.identifiers import UserId
 from experiment_engine.domain.moments import HOUR, Instant, iso
 
 STARTS = datetime(2026, 10, 12, 4, 0, tzinfo=UTC)  # 09:30 in India
@@ -49,6 +52,13 @@ def weeks_of_users(engine: RunningEngine, *, days: int, each_step: int, seed: in
             world.step(each_step)
         while engine.engine.measure():
             pass
+
+
+def written_to(engine: RunningEngine, name: str) -> str:
+    """Return a user id that begins like this and is not held out."""
+    share, salt = engine.engine.rules.holdout_share, engine.engine.storage.salt()
+    ids = (UserId(f"{name}_{number}") for number in count())
+    return next(user for user in ids if not is_held_out(user, salt, share))
 
 
 class _World:
