@@ -41,8 +41,8 @@ ASSUMES = (
         " as normal log odds; the configuration's lean plays no part"
     ),
     (
-        "triggers come evenly over time, and every combo is eligible for everybody: no quiet hours,"
-        " caps, consent, failures or holdout"
+        "triggers come evenly over time, and every combo is eligible for everybody: no quiet"
+        " hours, caps, consent, failures or holdout"
     ),
     "a conversion comes log-normally late after the message, inside the goal's window",
     "what is compared are expected conversions of the choices, without the luck of the draw",
