@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select
 
 from experiment_engine.adapters.storage import rows, statements, tables
 from experiment_engine.application.evidence import Drawn, Logged, Matured
@@ -47,19 +47,9 @@ class MeasuringStatements(ProgressStatements):
         self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
     ) -> Sequence[Matured]:
         """Return the next experiments that were decided before `until`, by their ids."""
-        query = (
-            select(*_EXPERIMENT, _made.propensity, _made.distribution_id)
-            .where(
-                _made.id > after,
-                _made.id < rows.first_id_at(until),  # ids sort by the time of the decision
-                _made.mode == mode.value,
-                _made.cohort == cohort,
-            )
-            .order_by(_made.id)
-            .limit(limit)
-        )
+        query = _decided_before(until, mode, cohort).where(_made.id > after).limit(limit)
         return [
-            Matured(rows.experiment_from(tuple(row)[:-2]), row[-2], DistributionId(row[-1]))
+            Matured(_experiment(row), row.propensity, DistributionId(row.distribution_id))
             for row in self.core.execute(query)
         ]
 
@@ -88,20 +78,10 @@ class MeasuringStatements(ProgressStatements):
         self, mode: Mode, cohort: CohortName, after: ExperimentId, until: Instant, limit: int
     ) -> Sequence[Logged]:
         """Return the next experiments that were decided before `until`, by their ids."""
-        query = (
-            select(*_EXPERIMENT, _made.propensity, _made.distribution_id, _made.context)
-            .where(
-                _made.id > after,
-                _made.id < rows.first_id_at(until),
-                _made.mode == mode.value,
-                _made.cohort == cohort,
-            )
-            .order_by(_made.id)
-            .limit(limit)
-        )
-        found = [tuple(row) for row in self.core.execute(query)]
-        eligible = self._eligible({row[-2] for row in found})
-        return [_logged(rows.experiment_from(row[:-3]), row, eligible[row[-2]]) for row in found]
+        query = _decided_before(until, mode, cohort).where(_made.id > after).limit(limit)
+        found = self.core.execute(query).all()
+        eligible = self._eligible({row.distribution_id for row in found})
+        return [_logged(row, eligible[row.distribution_id]) for row in found]
 
     def _eligible(self, ids: Collection[str]) -> Mapping[str, tuple[ComboKey, ...]]:
         made, kept, space = tables.distribution.c, tables.snapshot.c, tables.combo_space.c
@@ -151,15 +131,32 @@ class MeasuringStatements(ProgressStatements):
         return moments
 
 
-def _logged(made: Experiment, row: Sequence[Any], eligible: Sequence[ComboKey]) -> Logged:
+def _decided_before(until: Instant, mode: Mode, cohort: CohortName) -> Select[Any]:
+    return (
+        select(*_EXPERIMENT, _made.propensity, _made.distribution_id, _made.context)
+        .where(
+            _made.id < rows.first_id_at(until),  # ids sort by the time of the decision
+            _made.mode == mode.value,
+            _made.cohort == cohort,
+        )
+        .order_by(_made.id)
+    )
+
+
+def _experiment(row: Row[Any]) -> Experiment:
+    return rows.experiment_from(tuple(row)[: len(_EXPERIMENT)])
+
+
+def _logged(row: Row[Any], eligible: Sequence[ComboKey]) -> Logged:
+    made = _experiment(row)
     counts = contribution(made)
     return Logged(
         made.id,
         made.triggered_at,
         made.combo_key,
-        row[-3],
+        row.propensity,
         eligible,
-        msgspec.json.decode(row[-1]),
+        msgspec.json.decode(row.context),
         counts.successes,
         counts.trials == 1 and group_of(made) is Group.COMBO,
     )
