@@ -39,8 +39,9 @@ class DelayCurve:
         """Return the share that has come by each age (milliseconds since the trigger)."""
         inside = np.clip(ages, 0, self.window)
         known = sum(self.conversions.values())
-        ends = [0.0, *(bucket_end(bucket) for bucket in sorted(self.conversions))]
-        sums = np.cumsum([0, *(self.conversions[bucket] for bucket in sorted(self.conversions))])
+        buckets = range(max(self.conversions, default=-1) + 1)  # empty ones too: nothing came then
+        ends = [0.0, *(min(bucket_end(bucket), self.window) for bucket in buckets)]
+        sums = np.cumsum([0, *(self.conversions.get(bucket, 0) for bucket in buckets)])
         seen = np.interp(inside, ends, sums) if known else np.zeros_like(inside)
         share = (seen + PRIOR_CONVERSIONS * self._prior(inside)) / (known + PRIOR_CONVERSIONS)
         return np.where(ages >= self.window, 1.0, share)
