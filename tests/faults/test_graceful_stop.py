@@ -12,7 +12,7 @@ from tests.faults.ledgers import Stored, judge, waiting
 from tests.support.clevertap_double import CleverTapDoubleProcess
 from tests.support.configuration import COHORT, cohort, write_configuration
 from tests.support.crash import HOST, CrashingEngine, Habits, clients, crashing_engine
-from tests.support.server import eventually, free_port
+from tests.support.server import eventually, free_port, server_process
 from tests.support.start import live
 
 SEED = 20261122
@@ -101,3 +101,20 @@ def test_it_ends_in_time_whoever_hangs(tmp_path: Path) -> None:
     assert took < MOST_SECONDS
     assert not stored.in_state("claimed")
     assert set(unknown) <= {"timed_out"}
+
+
+def test_an_open_page_of_live_events_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    """SIGTERM while a browser follows the live events: the answer ends, and nothing is an error."""
+    with (
+        server_process(
+            tmp_path, {"DATABASE_URL": f"sqlite:///{tmp_path / 'engine.db'}"}
+        ) as server,
+        server.client.stream("GET", "/events/stream", timeout=MOST_SECONDS) as following,
+    ):
+        assert following.status_code == 200
+        lines = following.iter_lines()
+        assert next(lines).startswith("retry")
+        server.process.send_signal(signal.SIGTERM)
+        assert all("error" not in line for line in lines)  # to its end
+        assert server.process.wait(MOST_SECONDS) == 0
+        assert "CancelledError" not in server.output + server.errors

@@ -17,6 +17,7 @@ from experiment_engine.adapters.system.logs import configure_logs
 from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.entrypoints.cli.serving import answer, around, listen
 from experiment_engine.entrypoints.http.door import Door
+from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.entrypoints.simulator.city import Shape
 from experiment_engine.entrypoints.simulator.setting import DATABASE, Setting, set_up
 from experiment_engine.entrypoints.upkeep import Upkeep
@@ -81,15 +82,14 @@ def demo(
             f" Watch it learn: {url}\nWhat is true: {url}/demo/truth   Stop: Ctrl-C",
             flush=True,
         )
-        app = _application(setting, settings)
-        answer(app, listener)
+        app, running = _application(setting, settings)
+        answer(app, listener, running.stopping)
 
 
-def _application(setting: Setting, settings: Settings) -> Door:
+def _application(setting: Setting, settings: Settings) -> tuple[Door, Running]:
     engine, life = setting.engine, setting.life
     worker = Worker(engine, life.provider, engine.rules.channels)
-    app, _ = around(engine, worker, settings, Upkeep(engine, learns_every=_LEARNS_EVERY), life)
-    return app
+    return around(engine, worker, settings, Upkeep(engine, learns_every=_LEARNS_EVERY), life)
 
 
 def _pass_history(setting: Setting, weeks: int) -> None:

@@ -57,11 +57,11 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
-    answer(app, listener)
+    answer(app, listener, running.stopping)
 
 
-def answer(app: Door, listener: socket.socket) -> None:
-    """Serve until the process is told to stop."""
+def answer(app: Door, listener: socket.socket, stopping: threading.Event) -> None:
+    """Serve until the process is told to stop, which lasting answers are told first."""
     # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     configuration = uvicorn.Config(
@@ -77,7 +77,20 @@ def answer(app: Door, listener: socket.socket) -> None:
         timeout_graceful_shutdown=4,  # and 15 for the last call: the end comes within 20 s
     )
     with suppress(KeyboardInterrupt):  # likewise
-        uvicorn.Server(configuration).run(sockets=[listener])
+        _Server(configuration, stopping).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells answers that last, before it waits for them."""
+
+    def __init__(self, configuration: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(configuration)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End gracefully."""
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -71,7 +71,7 @@ async def tail(asked: Asked, row: Callable[[KeptEvent], str]) -> AsyncIterator[s
     yield "retry: 2000\n\n"
     for _ in range(_LOOKS):
         await asyncio.sleep(_LOOK_EVERY)
-        if await asked.request.is_disconnected():
+        if asked.running.stopping.is_set() or await asked.request.is_disconnected():
             return
         for event in reversed(await run_in_threadpool(partial(_newest, asked, since))):
             if (event.user_id, event.key) not in told:

@@ -1,6 +1,7 @@
 """What one serving process runs: the engine, the lane of the webhooks and the worker."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,6 +39,7 @@ class Running:
     api_gate: Gate
     upkeep: Upkeep | None = None
     webhook_asks_for_secret: bool = False  # as the dashboard tells newcomers
+    stopping: threading.Event = field(default_factory=threading.Event)  # no answer lasts longer
     demo: MadeUpWorld | None = None
 
     def start(self) -> None:
