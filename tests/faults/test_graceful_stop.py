@@ -104,7 +104,7 @@ def test_it_ends_in_time_whoever_hangs(tmp_path: Path) -> None:
 
 
 def test_an_open_page_of_live_events_does_not_hold_the_end_up(tmp_path: Path) -> None:
-    """SIGTERM while a browser follows the live events: the answer ends, and nothing is an error."""
+    """SIGTERM while a browser follows live events: the answer ends, and nothing is an error."""
     with (
         server_process(
             tmp_path, {"DATABASE_URL": f"sqlite:///{tmp_path / 'engine.db'}"}
