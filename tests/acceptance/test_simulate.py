@@ -73,12 +73,30 @@ def test_the_same_seed_gives_the_same_answer(folder: Path) -> None:
         (["--policy", "best"], 2, "factorial_thompson"),
         (["--triggers", "1"], 2, "20"),
         (["--plot", "p.png"], 2, ".svg"),
+        (["--plot", "missing/p.svg"], 2, "no folder missing"),
+        (["--plot", "taken.svg", "--triggers", "20", "--seeds", "1"], 1, "taken.svg"),
         (["--context-levels", "99", "1", "1", "1"], 2, "17"),
         (["--cohort", "nobody"], 1, "leavers"),
     ],
 )
 def test_what_is_wrong_is_told(folder: Path, options: list[str], status: int, told: str) -> None:
-    """Wrong use ends with 2 and says what is allowed; what cannot be found ends with 1."""
+    """Wrong use ends with 2 and says what is allowed; what cannot be found or written with 1."""
+    (folder / "taken.svg").mkdir()
     ended = simulate(folder, *options)
     assert ended.status == status
     assert told in ended.errors + ended.output
+    assert "Traceback" not in ended.errors
+
+
+def test_a_single_combo_leaves_nothing_to_lose(tmp_path: Path) -> None:
+    """No regret is told where none is possible, and the JSON stays valid."""
+    only = cohort(delay=["2min"], angle=["urgency"], prior={"rate": 0.2})
+    write_configuration(tmp_path / "configuration", cohorts={"leavers": only})
+    scale = ["--triggers", "40", "--seeds", "2", "--plot", "p.svg"]
+    ended = simulate(tmp_path, *scale, "--json")
+    assert ended.status == 0, ended.errors
+    policies = json.loads(ended.output, parse_constant=pytest.fail)["policies"]
+    for figure in policies.values():
+        assert figure["to_oracle"]["mean"] == 1.0
+        assert figure["regret_to_epsilon_greedy"] == {"mean": None, "standard_error": None}
+    assert "nan" not in (tmp_path / "p.svg").read_text(encoding="utf-8")

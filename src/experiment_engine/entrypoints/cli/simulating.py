@@ -17,7 +17,7 @@ from experiment_engine import bootstrap
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.bandit.context import FEATURES
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.errors import UnknownCohort
+from experiment_engine.domain.errors import ConfigurationError, UnknownCohort
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.entrypoints.simulator.comparison import (
     GREEDY,
@@ -64,6 +64,8 @@ def _levels(_type: Any, value: tuple[int, ...] | None) -> None:
 def _svg(_type: Any, value: Path | None) -> None:
     if value is not None and value.suffix != ".svg":
         raise ValueError("the plot is written as SVG: name a file that ends in .svg")
+    if value is not None and not value.parent.is_dir():  # told before the work, not after it
+        raise ValueError(f"there is no folder {value.parent}: make it, or name another")
 
 
 def simulate(
@@ -147,7 +149,7 @@ def simulate(
         runs = compare(chosen, plan, names, scale, lambda: bars.advance(task))
     told = _Told(chosen, plan, scale, figures(runs), curves(runs))
     if plot is not None:
-        plot.write_text(draw(told.title, told.curves, triggers), encoding="utf-8")
+        _write(plot, draw(told.title, told.curves, triggers))
     if json:
         print(json_text.dumps(told.described()))  # noqa: T201 - the command's answer
     else:
@@ -159,6 +161,13 @@ def _cohort(config: Path | None, wanted: str | None) -> Cohort:
     if wanted is not None and wanted not in rules.cohorts:
         raise UnknownCohort(wanted, sorted(rules.cohorts))
     return rules.cohorts[CohortName(wanted) if wanted else next(iter(rules.cohorts))]
+
+
+def _write(plot: Path, picture: str) -> None:
+    try:
+        plot.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--plot: {plot} cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -223,5 +232,7 @@ class _Told:
 
 
 def _spelled(value: Mapping[str, float | None], digits: int) -> str:
+    if value["mean"] is None:
+        return "-"
     error = value["standard_error"]
     return f"{value['mean']:.{digits}f}" + (f" ±{error:.{digits}f}" if error is not None else "")

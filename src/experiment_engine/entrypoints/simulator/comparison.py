@@ -81,7 +81,10 @@ def _options(cohort: Cohort, name: str) -> dict[str, float]:
 
 
 def figures(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    """Return means and standard errors over the seeds; ratios are taken seed by seed."""
+    """Return means and standard errors over the seeds; ratios are taken seed by seed.
+
+    Where epsilon_greedy loses nothing, as with a single combo, no regret can be told by it: null.
+    """
     some = next(iter(runs.values()))
     greedy = np.array([run.chosen for run in runs[GREEDY]])
     every = {
@@ -95,7 +98,7 @@ def figures(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
             "to_even_split": _told(chosen / every[EVEN]),
             "to_oracle": _told(chosen / every[ORACLE]),
             "to_epsilon_greedy": _told(chosen / greedy),
-            "regret_to_epsilon_greedy": _told((every[ORACLE] - chosen) / (every[ORACLE] - greedy)),
+            "regret_to_epsilon_greedy": _regret(every[ORACLE] - chosen, every[ORACLE] - greedy),
         }
         for name, chosen in every.items()
     }
@@ -113,6 +116,12 @@ def curves(runs: Mapping[str, Sequence[Run]]) -> dict[str, Curve]:
 
 def _curve(parts: Floats) -> Curve:
     return parts.mean(axis=0).tolist(), _errors(parts).tolist()
+
+
+def _regret(lost: Floats, greedy_lost: Floats) -> dict[str, float | None]:
+    if not (greedy_lost > 0).all():
+        return {"mean": None, "standard_error": None}
+    return _told(lost / greedy_lost)
 
 
 def _told(values: Floats) -> dict[str, float | None]:
