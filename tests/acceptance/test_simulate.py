@@ -76,6 +76,7 @@ def test_the_same_seed_gives_the_same_answer(folder: Path) -> None:
         (["--plot", "missing/p.svg"], 2, "no folder missing"),
         (["--plot", "taken.svg", "--triggers", "20", "--seeds", "1"], 1, "taken.svg"),
         (["--context-levels", "99", "1", "1", "1"], 2, "17"),
+        (["--empty-context-levels"], 2, "Unknown option"),
         (["--cohort", "nobody"], 1, "leavers"),
     ],
 )

@@ -81,6 +81,7 @@ def simulate(
         Parameter(
             help="Policies to play, once for each; else all that learn. epsilon_greedy is always"
             " among them, to compare with.",
+            negative_iterable=(),
         ),
     ] = None,
     triggers: Annotated[
@@ -102,7 +103,9 @@ def simulate(
     context_levels: Annotated[
         tuple[int, int, int, int],
         Parameter(
-            help="How many regions, languages, plans and shows there are.", validator=_levels
+            help="How many regions, languages, plans and shows there are.",
+            validator=_levels,
+            negative_iterable=(),
         ),
     ] = (4, 3, 3, 6),
     cross: Annotated[
