@@ -1,10 +1,12 @@
 """What another policy would have made of the messages that were sent, from the engine's own log.
 
 The other policy lives through the log as it would have lived: the messages of each day are judged
-by a model that was fitted to the days before. What it would have sent is compared with what was
-sent by the logged probabilities, so it can only be judged where the log has tried the same.
+by a model that was fitted to what was known when the day began; conversions that came later teach
+later, as with the engine itself. What it would have sent is compared with what was sent by the
+logged probabilities, so it can only be judged where the log has tried the same.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +17,7 @@ from experiment_engine.application.evidence import Logged
 from experiment_engine.application.ports import Log
 from experiment_engine.domain.bandit.cells import Cells
 from experiment_engine.domain.bandit.context import Context, ContextLevels
+from experiment_engine.domain.bandit.delay_curve import DelayCurve, age_bucket, weighed_trials
 from experiment_engine.domain.bandit.policies import build_policy
 from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -30,7 +33,7 @@ from experiment_engine.domain.measurement.off_policy import (
     overlap,
     snips,
 )
-from experiment_engine.domain.moments import DAY, Instant
+from experiment_engine.domain.moments import DAY, Duration, Instant
 
 AT_ONCE = 2_000  # rows read at a time
 GROWTH = 0.05  # the other policy is fitted anew when it knows this much more
@@ -72,7 +75,8 @@ def judge(cohort: Cohort, rows: Sequence[Logged], tell: Callable[[int], None]) -
     life = _Life(cohort, ContextLevels().refreshed([row.named for row in rows]))
     columns = _Columns.empty(len(rows))
     left_out, done = 0, 0
-    for day in _days(rows):
+    for begins, day in _days(rows):
+        life.wake(begins)
         for row in day:
             share, rates = life.chances(row)
             left_out += int(share.sum() == 0)
@@ -123,12 +127,12 @@ class _Life:
     def __init__(self, cohort: Cohort, levels: ContextLevels) -> None:
         self._places = {key: combo.index for key, combo in cohort.space.by_key.items()}
         self._levels, self._policy = levels, build_policy(cohort)
-        self._prior, self._size = cohort.prior, len(cohort.space)
+        self._window, self._prior, self._size = cohort.goal.window, cohort.prior, len(cohort.space)
         self._contexts: list[Context] = []
         self._arms: list[int] = []
-        self._won: list[float] = []
-        self._fitted_on = -1
-        self._fit()
+        self._decided: list[float] = []
+        self._converted: list[float] = []  # never is for ever ahead
+        self._fit(np.zeros(0), np.zeros(0))
 
     def chances(self, row: Logged) -> tuple[Floats, Floats]:
         """Return the probability and the expected rate of each combo that was eligible."""
@@ -144,29 +148,41 @@ class _Life:
             self._known[key] = (share, rates)
         return self._known[key]
 
+    def wake(self, now: Instant) -> None:
+        """Fit anew to what is known by now, if that is noticeably more."""
+        decided, converted = np.array(self._decided), np.array(self._converted)
+        won = (converted <= now).astype(np.float64)
+        young = decided > now - self._window
+        whole = (won > 0) & ~young
+        took = converted[whole] - decided[whole]
+        curve = DelayCurve(self._window, Counter(age_bucket(Duration(int(age))) for age in took))
+        share = np.ones(len(won))
+        share[young] = curve.arrived(now - decided[young])
+        trials = weighed_trials(np.ones(len(won)), won, share)
+        if trials.sum() > self._fitted_on * (1 + GROWTH):
+            self._fit(trials, won)
+
     def learn(self, day: Sequence[Logged]) -> None:
-        """Add a day; the policy is fitted anew when it knows noticeably more."""
+        """Add a day; what came of it is known when it comes."""
         for row in day:
             if row.combo_key in self._places:
                 self._contexts.append(self._levels.bucket(row.named))
                 self._arms.append(self._places[row.combo_key])
-                self._won.append(float(row.successes))
-        if len(self._arms) > self._fitted_on * (1 + GROWTH):
-            self._fit()
+                self._decided.append(row.triggered_at)
+                self._converted.append(np.inf if row.converted_at is None else row.converted_at)
 
-    def _fit(self) -> None:
-        number, sizes = len(self._arms), self._levels.sizes
-        arms, won = np.array(self._arms, np.int64), np.array(self._won)
+    def _fit(self, trials: Floats, won: Floats) -> None:
+        number, sizes = len(trials), self._levels.sizes
         contexts = np.array(self._contexts, np.int64).reshape(number, len(sizes))
-        nothing = np.zeros(number, np.bool_)
-        cells = Cells(contexts, arms, nothing, np.ones(number), won, sizes)
+        arms, nothing = np.array(self._arms, np.int64), np.zeros(number, np.bool_)
+        cells = Cells(contexts, arms, nothing, trials, won, sizes)
         self._model = self._policy.fit(cells, seed=number)
         weight, sums = self._prior.weight, cells.by_arm(self._size)
         self._rates = (sums.successes + weight * self._prior.rate) / (sums.trials + weight)
         self._known: dict[tuple[Sequence[str], Context], tuple[Floats, Floats]] = {}
-        self._fitted_on = number
+        self._fitted_on = float(trials.sum())
 
 
-def _days(rows: Sequence[Logged]) -> Iterator[list[Logged]]:
-    for _, day in groupby(rows, key=lambda row: row.triggered_at // DAY):
-        yield list(day)
+def _days(rows: Sequence[Logged]) -> Iterator[tuple[Instant, list[Logged]]]:
+    for day, decided in groupby(rows, key=lambda row: row.triggered_at // DAY):
+        yield Instant(day * DAY), list(decided)

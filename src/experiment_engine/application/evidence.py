@@ -103,5 +103,10 @@ class Logged(NamedTuple):
     propensity: float
     eligible: Sequence[ComboKey]
     named: Mapping[str, str]  # the context's features
-    successes: int
+    converted_at: Instant | None  # of what counts as a success
     is_trial: bool  # messaged, its combo means what it says, and it teaches
+
+    @property
+    def successes(self) -> int:
+        """Return 1 for a conversion inside of the window, at last."""
+        return int(self.converted_at is not None)

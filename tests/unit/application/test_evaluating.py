@@ -19,7 +19,7 @@ from experiment_engine.application.evidence import Logged
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.identifiers import ComboKey, ExperimentId
 from experiment_engine.domain.measurement.off_policy import NotEnoughOverlap
-from experiment_engine.domain.moments import DAY, Instant
+from experiment_engine.domain.moments import DAY, HOUR, Instant
 
 ANGLES = ("a", "b", "c", "d")
 RATES = dict(zip(ANGLES, (0.05, 0.05, 0.05, 0.2), strict=True))
@@ -42,7 +42,7 @@ def a_log(number: int, shares: Sequence[float], seed: int = 1) -> list[Logged]:
             shares[arm],
             tuple(keys),
             {},
-            int(rng.random() < RATES[ANGLES[arm]]),
+            Instant(row * 20 // number * DAY) if rng.random() < RATES[ANGLES[arm]] else None,
             is_trial=True,
         )
         for row, arm in enumerate(arms)
@@ -78,6 +78,26 @@ def test_a_better_policy_is_seen_to_be_better() -> None:
     assert found.behind is not None
     assert found.behind.interval.high < 0
     assert not found.is_worse
+
+
+@pytest.mark.parametrize(("took", "is_known"), [(2 * HOUR, True), (30 * HOUR, False)])
+def test_it_knows_nothing_before_it_comes(took: int, *, is_known: bool) -> None:
+    """On the second day, conversions of the first teach only if they have come by then."""
+    rows = [row._replace(converted_at=None) for row in a_log(4_000, (0.25,) * 4)]
+    days = [row for row in rows if row.triggered_at < 2 * DAY]
+
+    def if_all_converted(angle: str) -> Judged:
+        won = [
+            row._replace(converted_at=Instant(row.triggered_at + took))
+            if f"|{angle}|" in row.combo_key and row.triggered_at < DAY
+            else row
+            for row in days
+        ]
+        return judged(cohort("epsilon_greedy"), won)
+
+    one, other = if_all_converted("a"), if_all_converted("b")
+
+    assert (one.sums.ww != other.sums.ww) == is_known
 
 
 def test_it_refuses_where_the_log_cannot_tell() -> None:

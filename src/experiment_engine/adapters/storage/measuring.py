@@ -157,7 +157,7 @@ def _logged(row: Row[Any], eligible: Sequence[ComboKey]) -> Logged:
         row.propensity,
         eligible,
         msgspec.json.decode(row.context),
-        counts.successes,
+        made.converted_at if counts.successes else None,
         counts.trials == 1 and group_of(made) is Group.COMBO,
     )
 
