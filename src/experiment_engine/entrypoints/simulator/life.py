@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 _AT = (0, 2 * MINUTE + 5 * SECOND, 15 * MINUTE + 5 * SECOND)  # of an hour: messages go out
 _CALLS = 100  # fewer than a claim looks at beyond its calls: what is left shows
-_LESSONS = (1, 2, 4, 7, 11, 16, 23, 32)  # ends of days on which history's policies learn
+_LESSONS = (1, 2, 3, 4, 5, 7, 9, 11, 14, 17, 21, 25, 30, 36)
 _LIVE_STEP = 0.25  # seconds
 
 
