@@ -12,11 +12,11 @@ from pathlib import Path
 from experiment_engine.adapters.amplitude.payload import parse
 from experiment_engine.adapters.storage.postgres import PostgresStorage
 from experiment_engine.adapters.system.logs import Journal
-from experiment_engine.bootstrap import Engine
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.delivery.message import Answer, Verdict
 from experiment_engine.domain.events import Fact
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.group_commit import GroupCommit
 
 TAKEN = Answer(Verdict.ACCEPTED, "accepted", answer="", status=200)

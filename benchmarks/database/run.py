@@ -16,7 +16,7 @@ from benchmarks.configuration import write_stubbed
 from benchmarks.database.ours import a_trigger, an_engine, drain
 from benchmarks.machine import description
 from benchmarks.tools import say
-from experiment_engine.bootstrap import Engine
+from experiment_engine.engine import Engine
 
 PEERS = ("pgqueuer", "procrastinate", "dbos")
 _SLOW_PEER_JOBS = 2_000  # of a peer that would take minutes: its rate is what is compared

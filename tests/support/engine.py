@@ -33,8 +33,9 @@ from tests.support.serving import serving
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, MessageSender
-from experiment_engine.bootstrap import Engine, open_engine, open_sender
+from experiment_engine.bootstrap import open_engine, open_sender
 from experiment_engine.domain.moments import to_datetime
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.cli.serving import around
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.entrypoints.worker import Worker

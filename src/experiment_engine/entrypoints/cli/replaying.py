@@ -27,6 +27,7 @@ from experiment_engine.domain.events import Happened
 from experiment_engine.domain.identifiers import CohortName, ExperimentId
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.domain.rules import Rules
+from experiment_engine.engine import Engine
 from experiment_engine.settings import read_settings
 
 _SLICE = Duration(5 * MINUTE)  # of the history, taken in at once
@@ -107,7 +108,7 @@ def _live_through(rules: Rules, facts: list[Happened], tell: Any) -> dict[Cohort
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         storage = SqliteStorage(Path(folder) / "replay.db")
         journal = Journal("json", StringIO())
-        engine = bootstrap.Engine(rules, Mode.DRY_RUN, storage, journal, clock, ChanceOfThePast())
+        engine = Engine(rules, Mode.DRY_RUN, storage, journal, clock, ChanceOfThePast())
         with closing(engine):
             engine.open()
             life = _Life(engine, clock)
@@ -138,7 +139,7 @@ def _slices(facts: Sequence[Happened]) -> Iterator[list[Happened]]:
 class _Life:
     """Lets time pass, and ends what is due as if it were sent; nobody is called."""
 
-    def __init__(self, engine: bootstrap.Engine, clock: _Past) -> None:
+    def __init__(self, engine: Engine, clock: _Past) -> None:
         self._engine, self._clock = engine, clock
         self._last_due = Instant(0)
 

@@ -15,8 +15,9 @@ import uvicorn
 from cyclopts import Parameter
 
 from experiment_engine.adapters.system.logs import configure_logs
-from experiment_engine.bootstrap import Engine, open_engine, open_sender
+from experiment_engine.bootstrap import open_engine, open_sender
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.dashboard.app import Dashboard
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.report import decided_experiment
-from experiment_engine.bootstrap import Engine
 from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.events import Chosen, Requested, Source
 from experiment_engine.domain.identifiers import (
@@ -23,6 +22,7 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import iso, to_instant
 from experiment_engine.domain.pausing import of_channel, of_combo, of_level
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.door import Lane
 from experiment_engine.entrypoints.http.errors import ApiError

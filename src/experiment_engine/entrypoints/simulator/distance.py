@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from experiment_engine.bootstrap import Engine
 from experiment_engine.domain.bandit.context import FEATURES
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.identifiers import CohortName
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.simulator.truth import Person, Truth
 
 _ASKED = 400  # people of the city, for means over all

@@ -11,10 +11,10 @@ from typing import Any
 
 import structlog
 
-from experiment_engine.bootstrap import Engine
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Instant
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.simulator.city import City
 from experiment_engine.entrypoints.simulator.distance import distance
 from experiment_engine.entrypoints.simulator.fast_time import FastClock

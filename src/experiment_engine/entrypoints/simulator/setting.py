@@ -6,10 +6,11 @@ from pathlib import Path
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.deliver import LEASE
-from experiment_engine.bootstrap import Engine, open_throwaway, read_rules
+from experiment_engine.bootstrap import open_throwaway, read_rules
 from experiment_engine.domain.cohorts.cohort import PolicyChoice, Prior
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
+from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.simulator.city import City, Shape
 from experiment_engine.entrypoints.simulator.fast_time import FastClock, SeededChance
 from experiment_engine.entrypoints.simulator.life import Life
