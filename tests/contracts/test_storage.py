@@ -375,7 +375,8 @@ def _maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
 
-MOMENTS = st.integers(0, 2**53).map(Instant)
+LAST = 253_402_300_799_999  # the last millisecond that a date can say: what is told lies before
+MOMENTS = st.integers(0, LAST).map(Instant)
 EXPERIMENTS = st.builds(
     Experiment,
     id=st.uuids().map(str),
@@ -400,12 +401,15 @@ EXPERIMENTS = st.builds(
     attempts=st.integers(0, 1_000),
     call_id=_maybe(st.uuids().map(str)),
     lease_until=_maybe(MOMENTS),
+    levels=st.sampled_from(["", '{"region":"Bihar"}']),
+    converted_by=_maybe(st.sampled_from(["amplitude", "clevertap"])),
+    value=_maybe(st.integers(0, 10**12)),
 )
 
 
 CHANGEABLE = (
     *("postponed", "due_at", "expires_at", "state", "reason", "placed_at", "opened_at"),
-    *("converted_at", "attempts", "call_id", "lease_until"),
+    *("converted_at", "attempts", "call_id", "lease_until", "converted_by", "value"),
 )
 
 
