@@ -130,7 +130,9 @@ def _looks(engine: Engine) -> float:
 
 
 def _started(module: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"benchmarks.database.{module}", *map(str, arguments)]
+    # The package has imported the module that is run: that is meant, and no reason to warn.
+    quiet = ("-W", "ignore::RuntimeWarning")
+    command = [sys.executable, *quiet, "-m", f"benchmarks.database.{module}", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
