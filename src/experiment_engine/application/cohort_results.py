@@ -13,6 +13,7 @@ from experiment_engine.application.measure import EVEN
 from experiment_engine.application.page_records import DayCount
 from experiment_engine.application.report_measurement import measurement
 from experiment_engine.application.report_records import ComboCounts
+from experiment_engine.application.standings import Standings
 from experiment_engine.domain.bandit.delay_curve import DelayCurve, weighed_trials
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.bandit.statistics import Floats
@@ -20,7 +21,7 @@ from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.measurement.interval import wilson_interval
 from experiment_engine.domain.measurement.off_policy import WeightSums, overlap, snips
-from experiment_engine.domain.measurement.standing import Standing, standing
+from experiment_engine.domain.measurement.standing import Standing
 from experiment_engine.domain.moments import DAY, Duration, Instant
 
 Name = TypeVar("Name")
@@ -171,6 +172,7 @@ def cohort_results(
     cohort: Cohort,
     counted: Counted,
     now: Instant,
+    standings: Standings,
     *,
     mode: str,
     paused: bool,
@@ -187,7 +189,7 @@ def cohort_results(
     days = _days(cohort, counted, now)
     by_combo = _sums(cohort, messaged)
     weighed = _weighed(cohort, counted, by_combo, now)
-    stands = _remembered(cohort, by_combo[:, 1], weighed) if trials else None
+    stands = standings.of(cohort, by_combo[:, 1], weighed) if trials else None
     recent = _recent_shares(cohort, counted.days, now)
     said = measurement(cohort, counted.measured, None, None, counted.learned)
     lift, even, ratio = said["lift"], said["even_split"], said["sample_ratio"]
@@ -276,31 +278,6 @@ def _weighed(cohort: Cohort, counted: Counted, sums: Floats, now: Instant) -> Fl
 
 def _is_open(day: int, cohort: Cohort, now: Instant) -> bool:
     return (day + 1) * DAY + cohort.goal.window > now
-
-
-_LAST: dict[tuple[object, ...], tuple[Floats, Floats, Standing]] = {}  # what was drawn last
-
-
-def _remembered(cohort: Cohort, successes: Floats, trials: Floats) -> Standing:
-    """Draw the rates, or take the last draws where no combo's counts have changed noticeably."""
-    key = (cohort.name, len(cohort.space), cohort.prior.rate, cohort.prior.weight)
-    last = _LAST.get(key)
-    if last is None or not (
-        _is_near(trials, last[0], cohort.prior.weight) and _is_near(successes, last[1], 10.0)
-    ):
-        drawn = standing(
-            successes,
-            trials,
-            prior_rate=cohort.prior.rate,
-            prior_weight=cohort.prior.weight,
-        )
-        last = _LAST[key] = (trials, successes, drawn)
-    return last[2]
-
-
-def _is_near(now: Floats, then: Floats, base: float) -> bool:
-    """Say whether every count is within a hundredth of what it was."""
-    return bool((np.abs(now - then) <= (then + base) / 100).all())
 
 
 def _days(cohort: Cohort, counted: Counted, now: Instant) -> list[Day]:

@@ -19,21 +19,6 @@ class DayCount:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptEvent:
-    """One event as it came, and what followed."""
-
-    user_id: str
-    key: str
-    source: str
-    name: str
-    happened_at: Instant
-    received_at: Instant
-    status: str
-    reason: str | None
-    experiment_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Recent:
     """One of the newest experiments, briefly."""
 

@@ -1,7 +1,7 @@
 """What the dashboard's pages say, from the same counters and records as the reports."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from experiment_engine.application.cohort_results import (
@@ -12,7 +12,6 @@ from experiment_engine.application.cohort_results import (
 from experiment_engine.application.page_records import (
     AuditRecord,
     DayCount,
-    KeptEvent,
     ProcessRecord,
     Recent,
     SnapshotRecord,
@@ -21,11 +20,12 @@ from experiment_engine.application.page_records import (
 )
 from experiment_engine.application.ports import Clock
 from experiment_engine.application.report import Reading
-from experiment_engine.application.report_records import QuarantineRecord
+from experiment_engine.application.report_records import KeptEvent, QuarantineRecord
+from experiment_engine.application.standings import Standings
 from experiment_engine.domain.bandit.delay_curve import DelayCurve
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import UnknownCohort
-from experiment_engine.domain.identifiers import CohortName, UserId
+from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.pausing import EVERYTHING
 from experiment_engine.domain.rules import Rules
@@ -57,9 +57,6 @@ class PageReading(Protocol):
 
     def raw_event(self, user_id: str, key: str) -> tuple[KeptEvent, bytes] | None:
         """Return one event with the bytes in which it came."""
-
-    def users_own_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
-        """Return a user's events, newest first."""
 
     def newest_experiments(self, among: int, cohort: CohortName | None) -> Sequence[Recent]:
         """Return the cohort's experiments among the newest ones of all."""
@@ -111,6 +108,7 @@ class Pages:
     rules: Rules
     mode: Mode
     clock: Clock
+    _standings: Standings = field(default_factory=Standings)
 
     def results(self, cohort: str) -> CohortResults:
         """Return what a cohort has achieved so far; raises UnknownCohort."""
@@ -136,6 +134,7 @@ class Pages:
             known,
             counted,
             now,
+            self._standings,
             mode=self.mode.value,
             paused=EVERYTHING in paused or known.name in paused,
             frozen=None if frozen is None else frozen.reason,

@@ -15,8 +15,8 @@ from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
     DistributionRecord,
-    EventRecord,
     ExperimentRecord,
+    KeptEvent,
     QuarantineRecord,
 )
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
@@ -25,7 +25,8 @@ from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
 from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
 from experiment_engine.domain.identifiers import CohortName, ComboKey, ExperimentId, UserId
-from experiment_engine.domain.measurement.interval import chances_to_be_best, wilson_interval
+from experiment_engine.domain.measurement.interval import wilson_interval
+from experiment_engine.domain.measurement.standing import standing
 from experiment_engine.domain.moments import Instant, iso
 from experiment_engine.domain.rules import Rules
 
@@ -79,7 +80,7 @@ class Reading(Protocol):
     def users_experiments(self, user_id: UserId, limit: int) -> Sequence[ExperimentRecord]:
         """Return a user's experiments, newest first."""
 
-    def users_events(self, user_id: UserId, limit: int) -> Sequence[EventRecord]:
+    def users_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
         """Return a user's events with what followed from each, newest first."""
 
     def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
@@ -291,9 +292,9 @@ class Report:
                 trials[combo.index], successes[combo.index] = tried, won
         if not trials.any():
             return {}
-        chances = chances_to_be_best(
+        chances = standing(
             successes, trials, prior_rate=cohort.prior.rate, prior_weight=cohort.prior.weight
-        )
+        ).best
         return {combo.key: round(float(chances[combo.index]), 4) for combo in cohort.space.combos}
 
 
@@ -367,7 +368,7 @@ def _in_flight(record: ExperimentRecord) -> bool:
     )
 
 
-def _event(event: EventRecord) -> Answer:
+def _event(event: KeptEvent) -> Answer:
     return {
         "type": "event",
         "name": event.name,

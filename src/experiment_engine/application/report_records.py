@@ -89,9 +89,11 @@ class DistributionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class EventRecord:
-    """One event of a user, and what followed from it."""
+class KeptEvent:
+    """One event as it came, and what followed."""
 
+    user_id: str
+    key: str
     source: str
     name: str
     happened_at: Instant

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from experiment_engine.application.page_records import KeptEvent
 from experiment_engine.application.report_records import (
     AttemptRecord,
     DistributionRecord,
     ExperimentRecord,
+    KeptEvent,
 )
 from experiment_engine.domain.delivery.experiment import TAKES_A_PLACE, Mode, State
 from experiment_engine.domain.delivery.limits import FrequencyCap

@@ -6,6 +6,7 @@ from tests.support.builders import CHECKOUT
 
 from experiment_engine.application.cohort_results import CohortResults, Counted, cohort_results
 from experiment_engine.application.report_records import ComboCounts
+from experiment_engine.application.standings import Standings
 from experiment_engine.domain.bandit.delay_curve import DelayCurve
 from experiment_engine.domain.cohorts.cohort import Cohort, Goal, Trigger
 from experiment_engine.domain.cohorts.combo import ComboSpace
@@ -32,7 +33,7 @@ def results(trials: list[int], successes: list[int]) -> CohortResults:
         for combo, n, s in zip(cohort.space.combos, trials, successes, strict=True)
     ]
     counted = Counted(totals, [], DelayCurve(cohort.goal.window, {}))
-    return cohort_results(cohort, counted, NOW, mode="live", paused=False)
+    return cohort_results(cohort, counted, NOW, Standings(), mode="live", paused=False)
 
 
 def said(trials: list[int], successes: list[int]) -> str:

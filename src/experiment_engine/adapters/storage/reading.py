@@ -15,8 +15,8 @@ from experiment_engine.application.report_records import (
     AttemptRecord,
     ComboCounts,
     DistributionRecord,
-    EventRecord,
     ExperimentRecord,
+    KeptEvent,
     QuarantineRecord,
 )
 from experiment_engine.domain.bandit.reward import Group
@@ -27,6 +27,18 @@ from experiment_engine.domain.moments import Instant
 
 _made = tables.experiment.c
 _RECORD = [_made[name] for name in ExperimentRecord.__dataclass_fields__]
+_kept = tables.event.c
+KEPT = (
+    _kept.user_id,
+    _kept.dedup_key,
+    _kept.source,
+    _kept.name,
+    _kept.happened_at,
+    _kept.received_at,
+    _kept.status,
+    _kept.reason,
+    _kept.experiment_id,
+)
 
 
 class StorageReader:
@@ -207,24 +219,15 @@ class StorageReader:
         )
         return [ExperimentRecord(*row) for row in self._rows(query)]
 
-    def users_events(self, user_id: UserId, limit: int) -> Sequence[EventRecord]:
+    def users_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
         """Return a user's events with what followed from each, newest first."""
-        kept = tables.event.c
         query = (
-            select(
-                kept.source,
-                kept.name,
-                kept.happened_at,
-                kept.received_at,
-                kept.status,
-                kept.reason,
-                kept.experiment_id,
-            )
-            .where(kept.user_id == user_id)
-            .order_by(desc(kept.received_at), desc(kept.happened_at))
+            select(*KEPT)
+            .where(_kept.user_id == user_id)
+            .order_by(desc(_kept.received_at), desc(_kept.happened_at))
             .limit(limit)
         )
-        return [EventRecord(*row) for row in self._rows(query)]
+        return [KeptEvent(*row) for row in self._rows(query)]
 
     def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
         """Return a user's consents and opt-outs: channel, allowed, when, from where."""

@@ -9,23 +9,22 @@ from typing import Any
 from sqlalchemy import Engine, Select, desc, func, or_, select
 
 from experiment_engine.adapters.storage import rows, tables
-from experiment_engine.adapters.storage.reading import ask
+from experiment_engine.adapters.storage.reading import KEPT, ask
 from experiment_engine.adapters.storage.remembered import Remembered
 from experiment_engine.application.measure import EVEN
 from experiment_engine.application.page_records import (
     AuditRecord,
     DayCount,
-    KeptEvent,
     ProcessRecord,
     Recent,
     SnapshotRecord,
     Stopped,
     WaitingCount,
 )
-from experiment_engine.application.report_records import QuarantineRecord
+from experiment_engine.application.report_records import KeptEvent, QuarantineRecord
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import Mode, State
-from experiment_engine.domain.identifiers import CohortName, UserId
+from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import Duration, Instant
 
 _HOURS_A_DAY = 24
@@ -34,17 +33,6 @@ _AMONG = 5_000  # newest events that a filter looks through
 _count = tables.combo_count.c
 _made = tables.experiment.c
 _kept = tables.event.c
-_KEPT = (
-    _kept.user_id,
-    _kept.dedup_key,
-    _kept.source,
-    _kept.name,
-    _kept.happened_at,
-    _kept.received_at,
-    _kept.status,
-    _kept.reason,
-    _kept.experiment_id,
-)
 _RECENT = [_made[name] for name in Recent.__dataclass_fields__]
 
 
@@ -128,7 +116,7 @@ class PageReader:
         since: Instant | None = None,
     ) -> Sequence[KeptEvent]:
         """Return the newest events; a filter looks through the newest few thousand only."""
-        among = select(*_KEPT).order_by(desc(_kept.received_at)).limit(_AMONG)
+        among = select(*KEPT).order_by(desc(_kept.received_at)).limit(_AMONG)
         if since is not None:
             among = among.where(_kept.received_at > since)
         newest = among.subquery()
@@ -138,19 +126,9 @@ class PageReader:
                 query = query.where(newest.c[column] == wanted)
         return [KeptEvent(*row) for row in self._rows(query)]
 
-    def users_own_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
-        """Return a user's events, newest first."""
-        query = (
-            select(*_KEPT)
-            .where(_kept.user_id == user_id)
-            .order_by(desc(_kept.received_at), desc(_kept.happened_at))
-            .limit(limit)
-        )
-        return [KeptEvent(*row) for row in self._rows(query)]
-
     def raw_event(self, user_id: str, key: str) -> tuple[KeptEvent, bytes] | None:
         """Return one event with the bytes in which it came."""
-        query = select(*_KEPT, _kept.raw).where(_kept.user_id == user_id, _kept.dedup_key == key)
+        query = select(*KEPT, _kept.raw).where(_kept.user_id == user_id, _kept.dedup_key == key)
         found = self._rows(query)
         return (KeptEvent(*found[0][:-1]), bytes(found[0][-1])) if found else None
 

@@ -57,16 +57,19 @@ class Standing:
 
 
 def standing(
-    successes: Floats, trials: Floats, *, prior_rate: float, prior_weight: float
+    successes: Floats,
+    trials: Floats,
+    *,
+    prior_weight: float,
+    prior_rate: float = 0.02,
+    draws: int = _DRAWS,
 ) -> Standing:
     """Draw from independent Beta posteriors whose common prior is the pooled rate.
 
-    The same model as `chances_to_be_best`: the pooled rate is itself drawn towards
-    `prior_rate`, both as strong as `prior_weight` trials.
+    The pooled rate is itself drawn towards `prior_rate`, both as strong as `prior_weight`
+    trials. Counts have shape (K,).
     """
     pooled = (successes.sum() + prior_weight * prior_rate) / (trials.sum() + prior_weight)
     ahead = successes + prior_weight * pooled
     behind = np.maximum(trials - successes, 0.0) + prior_weight * (1 - pooled)
-    return Standing(
-        np.random.default_rng(_SEED).beta(ahead, behind, size=(_DRAWS, len(successes)))
-    )
+    return Standing(np.random.default_rng(_SEED).beta(ahead, behind, size=(draws, len(successes))))

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
-from experiment_engine.application.page_records import KeptEvent
+from experiment_engine.application.report_records import KeptEvent
 from experiment_engine.domain.moments import SECOND, Instant
 from experiment_engine.entrypoints.dashboard import labels
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage, Page, View

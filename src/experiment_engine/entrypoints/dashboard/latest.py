@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from experiment_engine.application.page_records import KeptEvent, Recent
+from experiment_engine.application.page_records import Recent
+from experiment_engine.application.report_records import KeptEvent
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import Instant
 from experiment_engine.entrypoints.dashboard.pages import Asked

@@ -38,7 +38,7 @@ def _timeline(asked: Asked, user_id: UserId) -> Timeline:
     experiments = records.users_experiments(user_id, _EXPERIMENTS)
     kept = Kept(
         experiments=experiments,
-        events=engine.pages.reading.users_own_events(user_id, _EVENTS),
+        events=records.users_events(user_id, _EVENTS),
         choices=records.users_choices(user_id),
         distributions=records.distributions([made.distribution_id for made in experiments]),
         attempts=records.attempts_of([made.id for made in experiments]),
