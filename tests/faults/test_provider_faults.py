@@ -137,7 +137,7 @@ def _case(
     *,
     batch: int = 1,
     expires_after: str = "4min",
-    time_limit: float = TIME_LIMIT / FASTER,
+    time_limit: float = PATIENT,
     **rules: Any,
 ) -> Iterator[Case]:
     empty_database(folder)
@@ -206,9 +206,7 @@ def test_faults_of_all_kinds_at_once(tmp_path: Path, batch: int) -> None:
     """With a third of all calls faulty, nobody gets two messages and the states tell the truth."""
     faults = sorted(BEHAVIOURS.keys() - TOO_LATE - SLOW - {"ok", "refuse"})
     weights = {"ok": 2.0 * len(faults), **dict.fromkeys(faults, 1.0)}
-    with _case(
-        tmp_path, batch=batch, expires_after="20min", time_limit=PATIENT, behaviour=weights
-    ) as case:
+    with _case(tmp_path, batch=batch, expires_after="20min", behaviour=weights) as case:
         for _ in range(10):
             case.send(MIXED // 10 * batch)
             time.sleep(0.1)
