@@ -51,6 +51,10 @@ class Credential:
         """Return what the secret is known by where it must not be written: a keyed digest."""
         return hmac.new(key, self.token.get_secret_value().encode(), "sha256").hexdigest()
 
+    def reveal(self) -> bytes:
+        """Return the secret itself, to check a signature with it."""
+        return self.token.get_secret_value().encode()
+
 
 def _written(read: Callable[[str], object]) -> BeforeValidator:
     """Read what a person wrote; a program's own value is checked by its type alone."""

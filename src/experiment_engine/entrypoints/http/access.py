@@ -37,6 +37,19 @@ class Secret(Protocol):
     def mark(self, key: bytes) -> str:
         """Return what the secret is known by where it must not be written: a keyed digest."""
 
+    def reveal(self) -> bytes:
+        """Return the secret itself, to check a signature with it."""
+
+
+class Signature(Protocol):
+    """How a partner signs what it sends, so that its secret does not travel."""
+
+    def is_there(self, headers: Headers) -> bool:
+        """Say whether the request claims to be signed."""
+
+    def fits(self, headers: Headers, body: bytes, secret: bytes) -> bool:
+        """Say whether this secret signed exactly this body, comparing in constant time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -58,20 +71,39 @@ _FOREIGN = Refused(
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The door of one kind of route: its secrets and the setting that holds them."""
+    """The door of one kind of route: its secrets and the setting that holds them.
+
+    A request shows a secret, or, where the partner signs, that it was signed with one.
+    """
 
     secrets: Sequence[Secret]
     setting: str
+    signature: Signature | None = None
 
     def refusal(self, headers: Headers, scope: Scope) -> Refused | None:
-        """Return why the request may not come in, or None."""
+        """Return why the request may not come in, or None; what is signed is heard out first."""
         if not self.secrets:
             return None if _is_local(headers) and not _from_other_site(headers) else _FOREIGN
+        if self._is_signed(headers):
+            return None
         presented = _presented(headers)
         if presented is None:
             return _WRONG
-        # Every secret is compared, so that the time taken tells nothing.
-        matching = [secret for secret in self.secrets if secret.matches(presented)]
+        return self._unless([one for one in self.secrets if one.matches(presented)], scope)
+
+    def refusal_of_body(self, headers: Headers, body: bytes, scope: Scope) -> Refused | None:
+        """Return why a signed request may not come in, now that its body is known, or None."""
+        if not self.secrets or self.signature is None or not self._is_signed(headers):
+            return None
+        fits = self.signature.fits
+        signers = [one for one in self.secrets if fits(headers, body, one.reveal())]
+        return self._unless(signers, scope)
+
+    def _is_signed(self, headers: Headers) -> bool:
+        return self.signature is not None and self.signature.is_there(headers)
+
+    def _unless(self, matching: Sequence[Secret], scope: Scope) -> Refused | None:
+        # Every secret was compared, so that the time taken tells nothing.
         if not matching:
             return _WRONG
         if any(secret.scopes is None or scope in secret.scopes for secret in matching):

@@ -112,6 +112,10 @@ class Door:
             return
         try:
             body = await read_body(headers, receive)
+            refused = webhook.gate.refusal_of_body(headers, body, webhook.scope)
+            if refused is not None:
+                await answer(send, refused.status, error_body(refused.code, refused.message))
+                return
             facts = webhook.parse(body)
         except (TooLarge, TooManyEvents):
             await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
