@@ -5,8 +5,9 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 TESTS ?= tests
+SBOM ?= build/sbom.cdx.json
 
-.PHONY: help run demo install test test-long check lint bench lock clean
+.PHONY: help run demo install test test-long check lint audit sbom bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -25,10 +26,19 @@ test: $(VENV)/test.stamp ## Run all tests that gate a change
 test-long: $(VENV)/test.stamp ## Run the long suites too
 	@$(BIN)/python -m pytest $(TESTS)
 
-check: $(VENV)/test.stamp ## Format, then lint, types, import contracts, unit and contract tests
+check: $(VENV)/test.stamp ## Format, then lint, types, import contracts, unit and contract tests, audit
 	@$(BIN)/ruff format --quiet .
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest --quiet -m "not long" tests/unit tests/contracts
+	@$(BIN)/python requirements/audit.py --offline-is-fine
+
+audit: $(VENV)/test.stamp ## Ask whether vulnerabilities are known of what is locked
+	@$(BIN)/python requirements/audit.py
+
+sbom: $(VENV)/test.stamp ## Write what is locked as CycloneDX into build/
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/cyclonedx-py requirements requirements/run.lock --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON --output-file $(SBOM)
 
 lint: $(VENV)/test.stamp ## Lint, types and import contracts
 	@$(BIN)/ruff format --quiet --check .
