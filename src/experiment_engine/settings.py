@@ -208,6 +208,10 @@ class Settings(BaseModel):
     api_token: Credentials = ()
     amplitude_webhook_secret: Credentials = ()
     clevertap_webhook_secret: Credentials = ()
+    segment_webhook_secret: Credentials = ()
+    rudderstack_webhook_secret: Credentials = ()
+    posthog_webhook_secret: Credentials = ()
+    backend_webhook_secret: Credentials = ()
     log_format: Annotated[LogFormat | None, _written(_log_format)] = None
     start_paused: Annotated[bool, _written(_switch)] = False
 
@@ -238,6 +242,11 @@ class Settings(BaseModel):
     def is_live(self) -> bool:
         """Say whether messages go out for real: there is a CleverTap account."""
         return bool(self.clevertap_account_id)
+
+    def secrets(self, setting: str) -> tuple[Credential, ...]:
+        """Return what a setting such as `API_TOKEN` holds."""
+        secrets: tuple[Credential, ...] = getattr(self, setting.lower())
+        return secrets
 
     @property
     def is_loopback(self) -> bool:

@@ -56,8 +56,8 @@ _decode_text = msgspec.json.Decoder(str).decode
 class TooManyEvents(NotUnderstood):
     """A body with more events than one request may carry."""
 
-    def __init__(self) -> None:
-        super().__init__(f"A request may carry at most {MAX_EVENTS} events. Send smaller batches.")
+    def __init__(self, limit: int = MAX_EVENTS) -> None:
+        super().__init__(f"A request may carry at most {limit} events. Send smaller batches.")
 
 
 class BadElement(Exception):
@@ -81,20 +81,20 @@ def opening(raw: bytes) -> bytes:
     return bare(raw).lstrip()[:1]
 
 
-def elements_of(array: bytes) -> list[bytes]:
-    """Cut a JSON array into the exact bytes of its elements.
+def elements_of(array: bytes, limit: int = MAX_EVENTS) -> list[bytes]:
+    """Cut a JSON array into the exact bytes of its elements; raises TooManyEvents.
 
     An element that is not JSON stays among its neighbours as it came. Only if none of them is,
     or the brackets do not match, the whole is not understood.
     """
     array = bare(array)
     try:
-        elements = _decode_array(array)
+        elements = [bytes(element) for element in _decode_array(array)]
     except UNDECODABLE:
-        return _sloppy_elements_of(array)
-    if len(elements) > MAX_EVENTS:
-        raise TooManyEvents
-    return [bytes(element) for element in elements]
+        elements = _sloppy_elements_of(array)
+    if len(elements) > limit:
+        raise TooManyEvents(limit)
+    return elements
 
 
 def members_of(mapping: bytes) -> dict[str, bytes]:
@@ -164,8 +164,6 @@ def _sloppy_elements_of(array: bytes) -> list[bytes]:
     parts = _parts(array, b"[")
     if parts is None:
         raise not_json()
-    if len(parts) > MAX_EVENTS:
-        raise TooManyEvents
     if all(fault_of(part) == "not_json" for part in parts):
         raise not_json()
     return parts

@@ -21,6 +21,10 @@ class Source(StrEnum):
     """Who told us."""
 
     AMPLITUDE = "amplitude"
+    SEGMENT = "segment"
+    RUDDERSTACK = "rudderstack"
+    POSTHOG = "posthog"
+    BACKEND = "backend"  # a server of the app's own
     CLEVERTAP = "clevertap"
     API = "api"
 

@@ -4,11 +4,11 @@ Facts: https://amplitude.com/docs/data/destination-catalog/webhooks and .../apis
 This is the engine's hottest parser: one event is decoded once, straight into the fields we read.
 """
 
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from experiment_engine.adapters.event_input import key_of, name_of
 from experiment_engine.adapters.json_input import (
     MAX_EVENTS,
     UNDECODABLE,
@@ -17,7 +17,6 @@ from experiment_engine.adapters.json_input import (
     bare,
     elements_of,
     fault_of,
-    has_control,
     identifier_of,
     instant_of,
     mapping_of,
@@ -38,9 +37,6 @@ from experiment_engine.domain.identifiers import EventName, UserId
 
 __all__ = ["MAX_EVENTS", "TooManyEvents", "parse"]
 
-_MAX_NAME_LENGTH = 1_024  # where Amplitude itself cuts text
-_MAX_KEY_LENGTH = 200
-
 
 class _Event(msgspec.Struct):
     """What we read of an event; nothing is typed, so that one odd value spoils only itself."""
@@ -59,7 +55,6 @@ class _Event(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-_decode_anything = msgspec.json.Decoder().decode
 
 
 def parse(body: bytes) -> list[Fact]:
@@ -131,38 +126,17 @@ def _fact(event: _Event, raw: bytes) -> Fact:
 
 
 def _name_of(event: _Event, raw: bytes) -> EventName:
-    name = event.event_type
-    name = name.strip() if isinstance(name, str) else ""
-    if not name:
-        raise BadElement("cohort_webhook" if b'"cohort_id"' in raw else "no_event_type")
-    if len(name) > _MAX_NAME_LENGTH or has_control(name):
-        raise BadElement("bad_event_type")
-    return EventName(name)
+    missing = "cohort_webhook" if b'"cohort_id"' in raw else "no_event_type"
+    return name_of(event.event_type, missing)
 
 
 def _key_of(event: _Event, user_id: str, raw: bytes) -> str:
     """Return what every delivery of this event has in common.
 
     Amplitude scopes insert ids by device (a recorded one is `Property Pre-Order Submitted:3`),
-    and takes the user for the device where there is none. Without an insert id: the uuid;
-    without that: a hash of the whole event, written with sorted names and no blanks.
+    and takes the user for the device where there is none. Without an insert id: the uuid.
     """
     if insert_id := text_of(event.export_insert_id) or text_of(event.insert_id):
         device_id = text_of(event.device_id)
-        key = f"amplitude:{device_id or '@' + user_id}:{insert_id}"
-    elif uuid := text_of(event.uuid):
-        key = f"amplitude:{uuid}"
-    else:
-        return _hashed(_canonical(raw))
-    return key if len(key) <= _MAX_KEY_LENGTH and key.isprintable() else _hashed(key.encode())
-
-
-def _canonical(raw: bytes) -> bytes:
-    try:
-        return msgspec.json.encode(_decode_anything(raw), order="sorted")
-    except UNDECODABLE:  # a bad value in a field that nobody reads
-        return raw
-
-
-def _hashed(text: bytes) -> str:
-    return f"amplitude:#{blake2b(text, digest_size=16).hexdigest()}"
+        return key_of(Source.AMPLITUDE, raw, f"{device_id or '@' + user_id}:{insert_id}")
+    return key_of(Source.AMPLITUDE, raw, text_of(event.uuid))

@@ -21,7 +21,7 @@ from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.dashboard.app import Dashboard
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
-from experiment_engine.entrypoints.http.app import build_app
+from experiment_engine.entrypoints.http.app import build_app, webhooks
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import MadeUpWorld, Running
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
@@ -162,10 +162,4 @@ def around(
         webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
         demo=demo,
     )
-    app = build_app(
-        running,
-        Gate(settings.amplitude_webhook_secret, "AMPLITUDE_WEBHOOK_SECRET"),
-        Gate(settings.clevertap_webhook_secret, "CLEVERTAP_WEBHOOK_SECRET"),
-        Dashboard(running),
-    )
-    return app, running
+    return build_app(running, webhooks(settings, engine.clock), Dashboard(running)), running

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 
-from experiment_engine.adapters.amplitude import payload as amplitude
 from experiment_engine.adapters.clevertap import callbacks as clevertap
 from experiment_engine.adapters.json_input import TooManyEvents
 from experiment_engine.application.noted import Noted
@@ -14,9 +13,10 @@ from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Chosen, Fact, Source, Unreadable
 from experiment_engine.domain.identifiers import EVERY_CHANNEL, CohortName, UserId
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage
+from experiment_engine.entrypoints.http.partners import PARTNERS
 
 READERS: Mapping[str, Callable[[bytes], list[Fact]]] = {
-    "amplitude": amplitude.parse,
+    **{partner.name: partner.read_again for partner in PARTNERS},
     "opened": clevertap.parse_opened,
     "converted": clevertap.parse_converted,
     "opted-out": clevertap.parse_opted_out,

@@ -9,9 +9,11 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from experiment_engine.application.report_records import KeptEvent
+from experiment_engine.domain.events import Source
 from experiment_engine.domain.moments import SECOND, Instant
 from experiment_engine.entrypoints.dashboard import labels
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage, Page, View
+from experiment_engine.entrypoints.http.partners import PARTNERS
 
 _LISTED = 60
 _QUARANTINED = 50
@@ -21,9 +23,8 @@ _OVERLAP = 3 * SECOND  # events of one moment may become visible a little later 
 
 _FILTERS = ("source", "name", "status")
 _TRY_AS: Mapping[str, Sequence[str]] = {
-    "amplitude": ("amplitude",),
-    "clevertap": ("opened", "converted", "opted-out"),
-}
+    source: [partner.name for partner in PARTNERS if partner.source == source] for source in Source
+} | {"clevertap": ("opened", "converted", "opted-out")}
 
 
 def view(asked: Asked) -> View:
@@ -50,7 +51,7 @@ def drawn(_made: View, asked: Asked) -> View:
     return {
         "names": sorted(names),
         "statuses": labels.STATUSES,
-        "sources": ("amplitude", "clevertap", "api"),
+        "sources": list(Source),
         "try_as": _TRY_AS,
         "still": asked.query("still"),
         "released": asked.query("released"),

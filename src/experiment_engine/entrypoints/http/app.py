@@ -1,14 +1,14 @@
 """The whole HTTP application: the door of the webhooks in front of the ordinary API."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 
 from experiment_engine import __version__
-from experiment_engine.adapters.amplitude import payload as amplitude
 from experiment_engine.adapters.clevertap import callbacks as clevertap
+from experiment_engine.application.ports import Clock
 from experiment_engine.domain.events import Source
 from experiment_engine.entrypoints.http.access import Gate, Scope
 from experiment_engine.entrypoints.http.api import open_routes, routes
@@ -16,36 +16,37 @@ from experiment_engine.entrypoints.http.bodies import MAX_BODY
 from experiment_engine.entrypoints.http.description import describe
 from experiment_engine.entrypoints.http.door import App, Door, Webhook
 from experiment_engine.entrypoints.http.errors import add_error_handlers
+from experiment_engine.entrypoints.http.partners import PARTNERS, by_body
 from experiment_engine.entrypoints.http.running import Running
+from experiment_engine.settings import Settings
 
 
-def build_app(
-    running: Running, amplitude_gate: Gate, clevertap_gate: Gate, pages: App | None = None
-) -> Door:
+def build_app(running: Running, doors: Mapping[str, Webhook], pages: App | None = None) -> Door:
     """Return the ASGI application; what it runs starts and stops with its lifespan."""
-    return Door(webhooks(amplitude_gate, clevertap_gate), running.lane, _api(running, pages))
+    return Door(doors, running.lane, _api(running, pages))
 
 
-def webhooks(amplitude_gate: Gate, clevertap_gate: Gate) -> dict[str, Webhook]:
-    """Return the webhooks by path, each with its secret, scope and reader."""
-    return {
-        "/webhook/amplitude": Webhook(
-            amplitude_gate,
-            Scope.TRIGGER,
-            Source.AMPLITUDE,
-            amplitude.parse,
-            frozenset({"POST", "PUT"}),  # Amplitude's page does not name its method
-        ),
-        "/webhook/opened": Webhook(
-            clevertap_gate, Scope.ENGAGEMENT, Source.CLEVERTAP, clevertap.parse_opened
-        ),
-        "/webhook/converted": Webhook(
-            clevertap_gate, Scope.CONVERSION, Source.CLEVERTAP, clevertap.parse_converted
-        ),
-        "/webhook/opted-out": Webhook(
-            clevertap_gate, Scope.ENGAGEMENT, Source.CLEVERTAP, clevertap.parse_opted_out
-        ),
+def webhooks(settings: Settings, clock: Clock) -> dict[str, Webhook]:
+    """Return the webhooks by path, each with its secret, scope and reader.
+
+    A partner without a secret has none where others can reach the server.
+    """
+    doors = {
+        partner.path: partner.webhook(secrets, clock)
+        for partner in PARTNERS
+        if (secrets := settings.secrets(partner.setting)) or settings.is_loopback
     }
+    gate = Gate(settings.clevertap_webhook_secret, "CLEVERTAP_WEBHOOK_SECRET")
+    for path, scope, parse in _REPORTS:
+        doors[path] = Webhook(gate, scope, Source.CLEVERTAP, by_body(parse))
+    return doors
+
+
+_REPORTS = (
+    ("/webhook/opened", Scope.ENGAGEMENT, clevertap.parse_opened),
+    ("/webhook/converted", Scope.CONVERSION, clevertap.parse_converted),
+    ("/webhook/opted-out", Scope.ENGAGEMENT, clevertap.parse_opted_out),
+)
 
 
 def _api(running: Running, pages: App | None) -> FastAPI:

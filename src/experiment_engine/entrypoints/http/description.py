@@ -37,6 +37,17 @@ _ERROR = {
     },
 }
 _PAIR = {"example": {"user_id": "usr_123", "experiment_id": "0193..."}}
+_TRACK = {
+    "example": {
+        "type": "track",
+        "event": "checkout_abandoned",
+        "userId": "usr_123",
+        "messageId": "ajs-1",
+        "timestamp": "2026-11-22T10:00:00.000Z",
+        "properties": {"language": "Bhojpuri"},
+        "context": {"timezone": "Asia/Kolkata"},
+    }
+}
 _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "/webhook/amplitude": (
         "One Amplitude event, an array of them, or {events: [...]}",
@@ -48,6 +59,46 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
                 "$insert_id": "a1",
                 "event_time": "2026-11-22 10:00:00.000",
                 "event_properties": {"language": "Bhojpuri", "show_name": "Mahabharat"},
+            }
+        },
+    ),
+    "/webhook/amplitude-cohort": (
+        "A cohort webhook of Amplitude: users who entered or left a cohort",
+        {
+            "example": {
+                "cohort_name": "Stuck in checkout",
+                "cohort_id": "7khm89cz",
+                "in_cohort": True,
+                "computed_time": "1795341600",
+                "message_id": "0b7c::enter::0",
+                "users": [{"user_id": "usr_123", "user_properties": {"language": "Bhojpuri"}}],
+            }
+        },
+    ),
+    "/webhook/segment": ("One call of Segment, or an array of them", _TRACK),
+    "/webhook/rudderstack": ("One call of RudderStack, or an array of them", _TRACK),
+    "/webhook/posthog": (
+        "One event of PostHog, or an array of them",
+        {
+            "example": {
+                "event": {
+                    "event": "checkout_abandoned",
+                    "distinct_id": "usr_123",
+                    "uuid": "0193a1c2-0000-7000-8000-000000000001",
+                    "timestamp": "2026-11-22T10:00:00.000Z",
+                    "properties": {"language": "Bhojpuri"},
+                },
+                "person": {"properties": {"plan": "free"}},
+            }
+        },
+    ),
+    "/webhook/backend": (
+        "One event of your own server, an array of them, or {events: [...]}",
+        {
+            "example": {
+                "type": "checkout_abandoned",
+                "timestamp": "2026-11-22T10:00:00.000Z",
+                "data": {"user_id": "usr_123", "properties": {"language": "Bhojpuri"}},
             }
         },
     ),

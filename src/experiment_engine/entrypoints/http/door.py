@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from experiment_engine.adapters.json_input import TooManyEvents
+from experiment_engine.adapters.json_input import MAX_EVENTS, TooManyEvents
+from experiment_engine.application.results import Result
 from experiment_engine.application.take_in import Taken
 from experiment_engine.domain.errors import NotUnderstood, Overloaded, StorageUnavailable
 from experiment_engine.domain.events import Fact, Source, Unreadable
-from experiment_engine.entrypoints.http.access import Gate, Scope
+from experiment_engine.entrypoints.http.access import Gate, Headers, Scope
 from experiment_engine.entrypoints.http.bodies import (
     MAX_BODY,
     ClientGone,
@@ -62,8 +63,9 @@ class Webhook:
     gate: Gate
     scope: Scope
     source: Source
-    parse: Callable[[bytes], list[Fact]]
+    parse: Callable[[bytes, Headers], list[Fact]]
     methods: frozenset[str] = frozenset({"POST"})
+    max_body: int = MAX_BODY
 
 
 class Door:
@@ -111,12 +113,12 @@ class Door:
             await answer(send, 503, _BUSY, _RETRY)
             return
         try:
-            body = await read_body(headers, receive)
+            body = await read_body(headers, receive, webhook.max_body)
             refused = webhook.gate.refusal_of_body(headers, body, webhook.scope)
             if refused is not None:
                 await answer(send, refused.status, error_body(refused.code, refused.message))
                 return
-            facts = webhook.parse(body)
+            facts = webhook.parse(body, headers)
         except (TooLarge, TooManyEvents):
             await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
         except NotUnderstood as error:
@@ -124,5 +126,12 @@ class Door:
             await self._lane.submit([kept])
             await answer(send, 400, error_body("not_json", f"Kept in quarantine: {error}"))
         else:
-            results = (await self._lane.submit(facts)).results if facts else ()
-            await answer(send, 200, encode({"results": results}))
+            await answer(send, 200, encode({"results": await self._take(facts)}))
+
+    async def _take(self, facts: Sequence[Fact]) -> list[Result]:
+        """Take facts in, at most so many in one transaction as others can wait for."""
+        results: list[Result] = []
+        for start in range(0, len(facts), MAX_EVENTS):
+            some = facts[start : start + MAX_EVENTS]
+            results += (await self._lane.submit(some)).results
+        return results

@@ -1,0 +1,1 @@
+"""Own backends: events by Standard Webhooks, or with a plain token."""

@@ -1,0 +1,1 @@
+"""PostHog: its webhook destination."""

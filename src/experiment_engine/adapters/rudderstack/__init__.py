@@ -1,0 +1,1 @@
+"""RudderStack: its webhook destination."""

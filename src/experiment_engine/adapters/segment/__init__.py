@@ -1,0 +1,1 @@
+"""Segment: its webhook destination."""
