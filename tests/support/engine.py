@@ -210,8 +210,9 @@ def _database_url(folder: Path) -> str:
     if os.environ.get("TEST_DATABASE") != "postgresql":
         return f"sqlite:///{folder / 'engine.db'}"
     lasting = a_database()
-    atexit.register(lasting.__exit__, None, None, None)
-    return lasting.__enter__()
+    url = lasting.__enter__()
+    atexit.register(lasting.__exit__, None, None, None)  # after the server's: that ends last
+    return url
 
 
 @cache

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from experiment_engine.entrypoints.cli.serving import server_configuration
 from experiment_engine.entrypoints.http.door import Door
 
 _PATIENCE = 20.0  # seconds for what should take milliseconds
@@ -33,7 +34,7 @@ class _Server(threading.Thread):
 
     def __init__(self, door: Door, listener: socket.socket) -> None:
         super().__init__(name="server")
-        self._config = uvicorn.Config(door, http="httptools", ws="none", log_config=None)
+        self._config = server_configuration(door)
         self._listener = listener
         self.up, self.stopping = threading.Event(), asyncio.Event()
 

@@ -89,6 +89,9 @@ class PageReading(Protocol):
     def audit(self, limit: int) -> Sequence[AuditRecord]:
         """Return the newest changes that people made."""
 
+    def was_noted(self, what: str, target: str, since: Instant) -> bool:
+        """Say whether the audit has such an entry, made at a moment or later."""
+
     def processes(self, since: Instant) -> Sequence[ProcessRecord]:
         """Return the processes that were seen since."""
 

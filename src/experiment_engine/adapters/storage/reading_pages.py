@@ -25,7 +25,7 @@ from experiment_engine.application.report_records import KeptEvent, QuarantineRe
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import Mode, State
 from experiment_engine.domain.identifiers import CohortName
-from experiment_engine.domain.moments import Duration, Instant
+from experiment_engine.domain.moments import DAY, Duration, Instant
 
 _HOURS_A_DAY = 24
 _AMONG = 5_000  # newest events that a filter looks through
@@ -260,6 +260,15 @@ class PageReader:
             .limit(limit)
         )
         return [AuditRecord(*row) for row in self._rows(query)]
+
+    def was_noted(self, what: str, target: str, since: Instant) -> bool:
+        """Say whether the audit has such an entry, made at a moment or later."""
+        noted = tables.audit.c
+        first = rows.first_id_at(Instant(since - DAY))  # ids hold the time of a host's own clock
+        query = select(noted.id).where(
+            noted.id >= first, noted.at >= since, noted.what == what, noted.target == target
+        )
+        return bool(self._rows(query.limit(1)))
 
     def processes(self, since: Instant) -> Sequence[ProcessRecord]:
         """Return the processes that were seen since."""

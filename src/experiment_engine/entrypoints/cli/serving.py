@@ -65,7 +65,13 @@ def answer(app: Door, listener: socket.socket, stopping: threading.Event) -> Non
     """Serve until the process is told to stop, which lasting answers are told first."""
     # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    configuration = uvicorn.Config(
+    with suppress(KeyboardInterrupt):  # likewise
+        _Server(server_configuration(app), stopping).run(sockets=[listener])
+
+
+def server_configuration(app: Door) -> uvicorn.Config:
+    """Return how the application is served."""
+    return uvicorn.Config(
         app,
         http="httptools",
         ws="none",
@@ -77,8 +83,6 @@ def answer(app: Door, listener: socket.socket, stopping: threading.Event) -> Non
         timeout_keep_alive=75,
         timeout_graceful_shutdown=4,  # and 15 for the last call: the end comes within 20 s
     )
-    with suppress(KeyboardInterrupt):  # likewise
-        _Server(configuration, stopping).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -162,4 +166,5 @@ def around(
         webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
         demo=demo,
     )
-    return build_app(running, webhooks(settings, engine.clock), Dashboard(running)), running
+    doors = webhooks(settings, engine.clock)
+    return build_app(running, doors, partial(Dashboard, running)), running

@@ -1,6 +1,6 @@
 """The dashboard as one ASGI application: pages, their data, changes and static files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -22,7 +22,9 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from experiment_engine import __version__
+from experiment_engine.application.noted import Noted
 from experiment_engine.domain.errors import EngineError, StorageUnavailable
+from experiment_engine.domain.moments import Instant
 from experiment_engine.entrypoints.dashboard import (
     combinations,
     events,
@@ -36,10 +38,11 @@ from experiment_engine.entrypoints.dashboard import (
     users,
 )
 from experiment_engine.entrypoints.dashboard.changes import CHANGES, Change, Form
+from experiment_engine.entrypoints.dashboard.guesses import TooManyGuesses
 from experiment_engine.entrypoints.dashboard.headers import Headers
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage, Page, View
 from experiment_engine.entrypoints.dashboard.rendering import environment, plain
-from experiment_engine.entrypoints.dashboard.sessions import Sessions
+from experiment_engine.entrypoints.dashboard.sessions import Session, Sessions
 from experiment_engine.entrypoints.dashboard.static_files import StaticFiles
 from experiment_engine.entrypoints.dashboard.visitors import (
     FORM_TOKEN,
@@ -67,6 +70,11 @@ PAGES: Sequence[Page] = (
 )
 FRAGMENTS: Sequence[Page] = (*overview.FRAGMENTS, *results.FRAGMENTS, *users.FRAGMENTS)
 
+SIGNED_OUT = "signed out"
+
+_Answer = Callable[[Request], Awaitable[Response]]
+
+_UNKNOWN_TOKEN = "This token is not known here, or not for looking at pages."  # noqa: S105 - a text
 _SMALL = 1_000  # bytes that are not worth compressing
 _FORM_BYTES = 16_384
 
@@ -74,11 +82,14 @@ _FORM_BYTES = 16_384
 class Dashboard:
     """Answers every address that the API does not know."""
 
-    def __init__(self, running: Running) -> None:
-        """Serve the pages of what this process runs."""
+    def __init__(self, running: Running, document: Callable[[], Mapping[str, Any]]) -> None:
+        """Serve the pages of what this process runs, one of which draws the API's description."""
         key = running.engine.key_of("dashboard")
         self._running = running
-        self._door = Doorkeeper(running.api_gate, Sessions(key), running.engine.clock, key)
+        self._door = Doorkeeper(
+            running.api_gate, Sessions(key), running.engine.clock, key, self._is_ended
+        )
+        self._document = document
         self._files = StaticFiles()
         self._templates = environment(self._files.address)
         self._app = Headers(self._application())
@@ -95,10 +106,11 @@ class Dashboard:
         routes += [Route(page.path, self._html(page)) for page in FRAGMENTS]
         routes += [Route(c.path, self._change(c), methods=["POST"]) for c in CHANGES]
         routes += [
+            Route("/docs", self._api_page, methods=["GET"]),
             Route("/events/stream", self._stream),
             Route("/login", self._login_page, methods=["GET"]),
             Route("/login", self._login, methods=["POST"]),
-            Route("/logout", self._logout, methods=["POST"]),
+            Route("/logout", self._guarded_change(self._logout), methods=["POST"]),
         ]
         handlers = {HTTPException: self._failed, Exception: self._failed}
         return Starlette(
@@ -137,20 +149,16 @@ class Dashboard:
 
     def _change(self, change: Change) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
-            visitor = self._door.visitor(request, Scope.ADMIN)
+            visitor = await run_in_threadpool(self._door.visitor, request, Scope.ADMIN)
             if isinstance(visitor, Refused):
                 return self._refused(request, visitor)
             form = await _form(request)
             if not self._door.is_own_form(request, visitor, form.get(FORM_TOKEN, "")):
                 return self._refused(request, WRONG_FORM)
             asked = Asked(self._running, visitor, request)
-            try:
-                target = await change.make(asked, Form(form))
-            except Exception as error:  # noqa: BLE001 - a page tells of every failure
-                return self._error(request, error)
-            return RedirectResponse(target, 303)
+            return RedirectResponse(await change.make(asked, Form(form)), 303)
 
-        return answer
+        return self._guarded_change(answer)
 
     async def _stream(self, request: Request) -> Response:
         visitor = await run_in_threadpool(self._door.visitor, request, Scope.STATS)
@@ -165,38 +173,58 @@ class Dashboard:
         )
 
     def _login_page(self, request: Request) -> Response:
-        return self._login_form(request, failed=False)
+        return self._login_form(request, 200, "")
 
-    def _login_form(self, request: Request, *, failed: bool) -> Response:
+    def _login_form(self, request: Request, status: int, failure: str) -> Response:
         if not self._door.asks_for_token:
             return RedirectResponse("/", 303)
         text = self._templates.get_template("login.html").render(
-            failed=failed, back=_back(request.query_params.get("back", "/")), theme="auto"
+            failure=failure, back=_back(request.query_params.get("back", "/")), theme="auto"
         )
-        return HTMLResponse(text, 401 if failed else 200, {"cache-control": "no-store"})
+        return HTMLResponse(text, status, {"cache-control": "no-store"})
 
     async def _login(self, request: Request) -> Response:
         # No session to bind a token to yet: a login that another site makes is refused by origin.
         form = await _form(request)
         if not self._door.is_same_origin(request):
             return self._refused(request, WRONG_FORM)
-        session = self._door.sign_in(form.get("token", ""))
+        try:
+            session = self._door.sign_in(form.get("token", ""), _address(request))
+        except TooManyGuesses as error:
+            log.warning("sign_in_limited", seconds=error.seconds)
+            response = await run_in_threadpool(self._login_form, request, 429, str(error))
+            response.headers["retry-after"] = str(error.seconds)
+            return response
         if session is None:
-            return await run_in_threadpool(self._login_form, request, failed=True)
+            return await run_in_threadpool(self._login_form, request, 401, _UNKNOWN_TOKEN)
         response = RedirectResponse(_back(form.get("back", "/")), 303)
         self._door.keep(response, session, request)
         return response
 
     async def _logout(self, request: Request) -> Response:
-        visitor = self._door.visitor(request, Scope.STATS)
+        visitor = await run_in_threadpool(self._door.visitor, request, Scope.STATS)
         form = await _form(request)
         if isinstance(visitor, Refused):
             return RedirectResponse("/login", 303)
         if not self._door.is_own_form(request, visitor, form.get(FORM_TOKEN, "")):
             return self._refused(request, WRONG_FORM)
+        if visitor.session is not None:  # its entry in the audit is what ends it everywhere
+            noted = Noted(visitor.who, SIGNED_OUT, visitor.session.name())
+            await run_in_threadpool(self._running.engine.note, noted)
         response = RedirectResponse("/login", 303)
-        self._door.sign_out(response, visitor)
+        self._door.take_back(response)
         return response
+
+    def _is_ended(self, session: Session) -> bool:
+        reading, since = self._running.engine.pages.reading, Instant(session.opened_at)
+        return reading.was_noted(SIGNED_OUT, session.name(), since)
+
+    def _api_page(self, _request: Request) -> Response:
+        """Draw the description that stands at /openapi.json, for people."""
+        text = self._templates.get_template("docs.html").render(
+            document=self._document(), theme="auto"
+        )
+        return HTMLResponse(text)
 
     def _guarded(self, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
         def guarded(request: Request) -> Response:
@@ -204,6 +232,17 @@ class Dashboard:
                 return answer(request)
             except Exception as error:  # noqa: BLE001 - a page tells of every failure
                 return self._error(request, error)
+
+        return guarded
+
+    def _guarded_change(self, answer: _Answer) -> _Answer:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except HTTPException:
+                raise
+            except Exception as error:  # noqa: BLE001 - a page tells of every failure
+                return await run_in_threadpool(self._error, request, error)
 
         return guarded
 
@@ -285,6 +324,11 @@ async def _form(request: Request) -> dict[str, str]:
             raise HTTPException(413, "A form of the dashboard is smaller.")
     fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return {name: values[0] for name, values in fields.items()}
+
+
+def _address(request: Request) -> str:
+    """Return where a request comes from: the peer, whatever a header says."""
+    return request.client.host if request.client is not None else ""
 
 
 def _json_error(status: int, code: str, message: str) -> Response:

@@ -1,4 +1,4 @@
-"""Sessions: signed, bound to the token that opened them, and never stored."""
+"""Sessions: signed, bound to the token that opened them, and not stored until they are ended."""
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,6 +14,7 @@ ABSOLUTE = Duration(12 * HOUR)  # and after this long in any case
 RENEWED_AFTER = Duration(5 * MINUTE)  # how exactly the last request is remembered
 
 _ID_BYTES = 24
+_NAME_LENGTH = 16  # characters: nobody meets another's session by chance
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
@@ -28,6 +29,10 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
         """Return when the session ends if nothing more is asked."""
         return Instant(min(self.seen_at + IDLE, self.opened_at + ABSOLUTE))
 
+    def name(self) -> str:
+        """Name the session where its id must not be written."""
+        return f"session {sha256(self.id.encode()).hexdigest()[:_NAME_LENGTH]}"
+
 
 class Sessions:
     """Opens, signs and checks sessions; any process with the same key can check them."""
@@ -35,15 +40,10 @@ class Sessions:
     def __init__(self, key: bytes) -> None:
         """Sign with a key that all processes on one database share."""
         self._key = key
-        self._ended: dict[str, int] = {}  # closed by their users: id -> when they end anyway
 
     def open(self, mark: str, now: Instant) -> Session:
         """Return a new session with an id of its own."""
         return Session(token_urlsafe(_ID_BYTES), mark, now, now)
-
-    def close(self, session: Session) -> None:
-        """End a session before its time, as far as this process is asked."""
-        self._ended[session.id] = session.opened_at + ABSOLUTE
 
     def seen(self, session: Session, now: Instant) -> Session | None:
         """Return the session with its new time, or None while the old one is exact enough."""
@@ -63,9 +63,7 @@ class Sessions:
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")):
             return None
         session = msgspec.json.decode(urlsafe_b64decode(content), type=Session)
-        self._ended = {ended: at for ended, at in self._ended.items() if at > now}
-        is_over = session.id in self._ended or now >= session.ends_at()
-        return None if is_over else session
+        return None if now >= session.ends_at() else session
 
     def form_token(self, session_id: str) -> str:
         """Return what every form of this session carries: other sites cannot read it."""

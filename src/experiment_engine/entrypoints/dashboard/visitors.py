@@ -1,7 +1,8 @@
 """Who looks at a page, what they may do, and whether a change is really theirs."""
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -9,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experiment_engine.application.ports import Clock
-from experiment_engine.domain.moments import SECOND
+from experiment_engine.domain.moments import SECOND, Instant
+from experiment_engine.entrypoints.dashboard.guesses import Guesses
 from experiment_engine.entrypoints.dashboard.sessions import Session, Sessions
 from experiment_engine.entrypoints.http.access import Gate, Refused, Scope
 
@@ -47,6 +49,8 @@ class Doorkeeper:
     sessions: Sessions
     clock: Clock
     key: bytes
+    is_ended: Callable[[Session], bool]  # by its user, on whichever process
+    guesses: Guesses = field(default_factory=Guesses)
 
     @property
     def asks_for_token(self) -> bool:
@@ -68,14 +72,24 @@ class Doorkeeper:
             return Refused(403, "out_of_scope", f"Your token is not for `{scope}`.")
         return visitor
 
-    def sign_in(self, token: str) -> Session | None:
-        """Open a session for a token of API_TOKEN that may look at pages."""
-        presented = token.strip().encode()
+    def sign_in(self, token: str, address: str) -> Session | None:
+        """Open a session for a token of API_TOKEN that may look at pages.
+
+        Raises TooManyGuesses, without looking at the token, after too many wrong ones.
+        """
+        now = self.clock.now()
+        self.guesses.allow(address, now)
+        session = self._session_of(token.strip().encode("utf-8", "replace"), now)
+        if session is None:
+            self.guesses.wrong(address, now)
+        return session
+
+    def _session_of(self, presented: bytes, now: Instant) -> Session | None:
         # Every secret is compared, so that the time taken tells nothing.
         known = [secret for secret in self.gate.secrets if secret.matches(presented)]
         if not known or not (known[0].scopes is None or Scope.STATS in known[0].scopes):
             return None
-        return self.sessions.open(known[0].mark(self.key), self.clock.now())
+        return self.sessions.open(known[0].mark(self.key), now)
 
     def keep(self, response: Response, session: Session, request: Request) -> None:
         """Give the visitor the session's cookie."""
@@ -97,10 +111,8 @@ class Doorkeeper:
             if renewed is not None:
                 self.keep(response, renewed, request)
 
-    def sign_out(self, response: Response, visitor: Visitor) -> None:
-        """End a session, and take its cookie back."""
-        if visitor.session is not None:
-            self.sessions.close(visitor.session)
+    def take_back(self, response: Response) -> None:
+        """Take the cookie of a session back that was ended."""
         response.delete_cookie(_COOKIE, path="/")
         response.delete_cookie(_SECURE_COOKIE, path="/", secure=True)
 
@@ -118,7 +130,7 @@ class Doorkeeper:
         for name in (_SECURE_COOKIE, _COOKIE):
             value = _cookie(request, name)
             session = None if value is None else self.sessions.read(value, self.clock.now())
-            if session is None:
+            if session is None or self.is_ended(session):
                 continue
             for secret in self.gate.secrets:
                 if hmac.compare_digest(secret.mark(self.key), session.mark):

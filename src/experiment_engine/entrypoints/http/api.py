@@ -1,5 +1,6 @@
 """The routes of the API: parse, call one use case, answer."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -7,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experiment_engine import __version__
@@ -108,15 +110,34 @@ def _lane(request: Request) -> Lane:
     return running(request).lane
 
 
-def requires(scope: Scope) -> Any:
-    """Return the dependency that lets in only secrets of this scope."""
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Lets in only secrets of one scope."""
 
-    def check(request: Request) -> None:
-        refused = running(request).api_gate.refusal(dict(request.scope["headers"]), scope)
+    scope: Scope
+
+    async def __call__(self, request: Request) -> None:
+        """Refuse whoever has no such secret."""
+        refused = running(request).api_gate.refusal(dict(request.scope["headers"]), self.scope)
         if refused is not None:
             raise ApiError(refused.status, refused.code, refused.message)
 
-    return Depends(check)
+
+def requires(scope: Scope) -> Any:
+    """Return the dependency that every guarded route declares."""
+    return Depends(Requirement(scope))
+
+
+def scopes_of(router: APIRouter) -> dict[tuple[str, str], Scope]:
+    """Return what each route asks for, by method and path; what asks for nothing is left out."""
+    return {
+        (method, route.path): needed.dependency.scope
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for needed in route.dependencies
+        if isinstance(needed.dependency, Requirement)
+        for method in route.methods or ()
+    }
 
 
 EngineHere = Annotated[Engine, Depends(_engine)]

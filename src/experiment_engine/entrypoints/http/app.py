@@ -1,6 +1,6 @@
 """The whole HTTP application: the door of the webhooks in front of the ordinary API."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from experiment_engine.adapters.clevertap import callbacks as clevertap
 from experiment_engine.application.ports import Clock
 from experiment_engine.domain.events import Source
 from experiment_engine.entrypoints.http.access import Gate, Scope
-from experiment_engine.entrypoints.http.api import open_routes, routes
+from experiment_engine.entrypoints.http.api import open_routes, routes, scopes_of
 from experiment_engine.entrypoints.http.bodies import MAX_BODY
 from experiment_engine.entrypoints.http.description import describe
 from experiment_engine.entrypoints.http.door import App, Door, Webhook
@@ -20,10 +20,13 @@ from experiment_engine.entrypoints.http.partners import PARTNERS, by_body
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.settings import Settings
 
+# Makes whatever answers beside the API, from what gives the API's description.
+Pages = Callable[[Callable[[], dict[str, Any]]], App]
 
-def build_app(running: Running, doors: Mapping[str, Webhook], pages: App | None = None) -> Door:
+
+def build_app(running: Running, doors: Mapping[str, Webhook], pages: Pages | None = None) -> Door:
     """Return the ASGI application; what it runs starts and stops with its lifespan."""
-    return Door(doors, running.lane, _api(running, pages))
+    return Door(doors, running.lane, _api(running, doors, pages))
 
 
 def webhooks(settings: Settings, clock: Clock) -> dict[str, Webhook]:
@@ -49,7 +52,7 @@ _REPORTS = (
 )
 
 
-def _api(running: Running, pages: App | None) -> FastAPI:
+def _api(running: Running, doors: Mapping[str, Webhook], pages: Pages | None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         running.start()
@@ -62,17 +65,20 @@ def _api(running: Running, pages: App | None) -> FastAPI:
         description="Brings users back: decides, sends once, and learns what works.",
         lifespan=lifespan,
         max_body_size=MAX_BODY,
+        docs_url=None,  # theirs loads its scripts from elsewhere; ours is one of the pages
+        redoc_url=None,
     )
     app.state.running = running
     app.include_router(open_routes)
     app.include_router(routes)
     add_error_handlers(app)
-    if pages is not None:
-        app.router.default = pages  # whatever the API does not know
     generated = app.openapi
+    scopes = scopes_of(routes)
 
     def openapi() -> dict[str, Any]:
-        return describe(generated())
+        return describe(generated(), doors, scopes)
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    if pages is not None:
+        app.router.default = pages(openapi)  # whatever the API does not know
     return app

@@ -1,6 +1,10 @@
-"""The webhooks in the OpenAPI description: the door is not a route that FastAPI knows."""
+"""What FastAPI does not know of the OpenAPI description: webhooks, scopes, refusals."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from experiment_engine.entrypoints.http.access import Scope
+from experiment_engine.entrypoints.http.door import Webhook
 
 _RESULT = {
     "type": "object",
@@ -35,6 +39,12 @@ _ERROR = {
             "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
         }
     },
+}
+_CODES = {
+    "401": "Wrong credentials: nothing is kept",
+    "403": "Not from here, or not in the secret's scope",
+    "413": "Too large",
+    "503": "Nothing was stored: send it again",
 }
 _PAIR = {"example": {"user_id": "usr_123", "experiment_id": "0193..."}}
 _TRACK = {
@@ -106,43 +116,66 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "/webhook/converted": ("A user reached the goal", _PAIR),
     "/webhook/opted-out": ("A user wants no more messages", {"example": {"user_id": "usr_123"}}),
 }
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-Webhook-Secret"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The secret is the password."},
+}
+_ANY_SCHEME: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
 
 
-def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the webhooks to a generated description, once."""
-    for path, (summary, body) in _BODIES.items():
-        document["paths"].setdefault(path, {"post": _operation(summary, body)})
+def describe(
+    document: dict[str, Any],
+    webhooks: Mapping[str, Webhook],
+    scopes: Mapping[tuple[str, str], Scope],
+) -> dict[str, Any]:
+    """Add to a generated description the webhooks, and what each route asks for and refuses."""
+    if "securitySchemes" in document.get("components", {}):
+        return document  # FastAPI keeps what it generated
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, webhook in webhooks.items():
+        for method in sorted(webhook.methods):
+            operations = document["paths"].setdefault(path, {})
+            operations[method.lower()] = _webhook(path, method, webhook.scope)
+    for (method, path), scope in scopes.items():
+        _guard(document["paths"][path][method.lower()], scope)
     return document
 
 
-def _operation(summary: str, body: dict[str, Any]) -> dict[str, Any]:
-    refusals = {
-        "400": "Not JSON: kept in quarantine",
-        "401": "Wrong credentials: nothing is kept",
-        "403": "Not from here, or not in the secret's scope",
-        "413": "Too large",
-        "503": "Nothing was stored: send it again",
-    }
+def _guard(operation: dict[str, Any], scope: Scope) -> None:
+    operation |= {"security": _ANY_SCHEME, "x-scope": scope.value}
+    for code, meaning in _CODES.items():
+        operation["responses"].setdefault(code, _error(meaning))
+    if "422" in operation["responses"]:  # FastAPI describes its own shape; ours is another
+        operation["responses"]["422"] = _error("A body or parameter that does not fit")
+
+
+def _webhook(path: str, method: str, scope: Scope) -> dict[str, Any]:
+    summary, body = _BODIES[path]
     results = {
         "type": "object",
         "required": ["results"],
         "properties": {"results": {"type": "array", "items": _RESULT}},
     }
-    return {
+    operation = {
         "tags": ["webhooks"],
         "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": body}},
+        "operationId": f"{method.lower()}{path.replace('/', '_').replace('-', '_')}",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {}, **body}},
+        },
         "responses": {
             "200": {
                 "description": "Durable; one result per event, in their order",
                 "content": {"application/json": {"schema": results}},
             },
-            **{
-                status: {
-                    "description": meaning,
-                    "content": {"application/json": {"schema": _ERROR}},
-                }
-                for status, meaning in refusals.items()
-            },
+            "400": _error("Not JSON: kept in quarantine"),
         },
     }
+    _guard(operation, scope)
+    return operation
+
+
+def _error(meaning: str) -> dict[str, Any]:
+    return {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
