@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import Engine as Readers
+
+from experiment_engine.adapters.amplitude import payload as amplitude
 from experiment_engine.adapters.clevertap.sender import (
     Account,
     CleverTapSender,
@@ -15,15 +18,20 @@ from experiment_engine.adapters.storage import backups, copying, postgres_connec
 from experiment_engine.adapters.storage.copying import Tell
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
+from experiment_engine.adapters.storage.reading import StorageReader
+from experiment_engine.adapters.storage.reading_pages import PageReader
 from experiment_engine.adapters.storage.schema import require_newest
 from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
 from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, Clock, MessageSender
+from experiment_engine.application.receipts import Receipts
+from experiment_engine.application.report import Report
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.events import Source
 from experiment_engine.domain.moments import Duration
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.engine import Engine
@@ -69,6 +77,26 @@ def open_log(settings: Settings) -> Iterator[EvidenceReader]:
 
     Raises ConfigurationError where there is no database yet, and UnknownSchema.
     """
+    with _reading(settings) as readers, consistent(readers) as reader:
+        yield reader
+
+
+@contextmanager
+def open_receipts(settings: Settings) -> Iterator[Receipts]:
+    """Open what shows and redraws decisions, beside whoever else has the database.
+
+    Raises ConfigurationError where there is no database yet, and UnknownSchema.
+    """
+    rules, mode = read_rules(settings), Mode.LIVE if settings.is_live else Mode.DRY_RUN
+    with _reading(settings) as readers, consistent(readers) as evidence:
+        report = Report(StorageReader(readers), rules, mode, SystemClock())
+        yield Receipts(
+            report, PageReader(readers), evidence, {Source.AMPLITUDE.value: amplitude.parse}
+        )
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Readers]:
     if settings.is_sqlite and not settings.database_path.is_file():
         raise ConfigurationError(
             f"DATABASE_URL: there is no database at {settings.database_path} yet:"
@@ -82,8 +110,7 @@ def open_log(settings: Settings) -> Iterator[EvidenceReader]:
         readers = postgres_connections.open_readers(url)
     try:
         require_newest(url)
-        with consistent(readers) as reader:
-            yield reader
+        yield readers
     finally:
         readers.dispose()
 

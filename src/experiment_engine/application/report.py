@@ -83,6 +83,11 @@ class Reading(Protocol):
     def users_events(self, user_id: UserId, limit: int) -> Sequence[KeptEvent]:
         """Return a user's events with what followed from each, newest first."""
 
+    def experiments_events(
+        self, user_id: UserId, experiment_id: str, key: str
+    ) -> Sequence[KeptEvent]:
+        """Return the event of this key and those about the experiment, oldest first."""
+
     def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
         """Return a user's consents and opt-outs: channel, allowed, when, from where."""
 
@@ -184,10 +189,9 @@ class Report:
 
     def experiment(self, experiment_id: str) -> Answer:
         """Answer `/api/experiments/{id}`; raises UnknownExperiment."""
-        record = self.reading.experiment(ExperimentId(experiment_id))
-        if record is None:
-            raise UnknownExperiment(f'There is no experiment "{experiment_id}".')
+        record = self.record(experiment_id)
         made = self.reading.distribution(record.distribution_id)
+        told = self.reading.experiments_events(UserId(record.user_id), record.id, record.event_key)
         return {
             **_described(record),
             "event_key": record.event_key or None,
@@ -197,7 +201,15 @@ class Report:
             "decision": None if made is None else _decision(made),
             "credit": _credit(record),
             "attempts": [_attempt(attempt) for attempt in self.reading.attempts(_id(record))],
+            "events": [{"received_at": iso(event.received_at), **_event(event)} for event in told],
         }
+
+    def record(self, experiment_id: str) -> ExperimentRecord:
+        """Return one experiment as it is kept; raises UnknownExperiment."""
+        record = self.reading.experiment(ExperimentId(experiment_id))
+        if record is None:
+            raise UnknownExperiment(f'There is no experiment "{experiment_id}".')
+        return record
 
     def user(self, user_id: str) -> Answer:
         """Answer `/api/users/{id}`: what came, what was sent, and what was not and why."""
@@ -339,6 +351,8 @@ def _described(record: ExperimentRecord) -> Answer:
         "feedback": {
             "opened_at": _iso(record.opened_at),
             "converted_at": _iso(record.converted_at),
+            "converted_by": record.converted_by,
+            "value": None if record.value is None else record.value / 1_000,
             "converted_in_flight": _in_flight(record),
         },
         "attempt_count": record.attempts,
@@ -386,6 +400,8 @@ def _decision(made: DistributionRecord) -> Answer:
         "policy_state": made.snapshot_id,
         "policy_state_taken_at": iso(made.snapshot_taken_at),
         "distribution_id": made.id,
+        "context": made.context,
+        "postponed": made.postponed,
         "eligible": made.propensities,
         "not_eligible": made.refused,
     }

@@ -84,8 +84,12 @@ class DistributionRecord:
     snapshot_id: str
     policy: str
     snapshot_taken_at: Instant
-    propensities: Mapping[str, float]
+    propensities: Mapping[str, float]  # in the order in which they were drawn from
     refused: Mapping[str, Sequence[str]]
+    postponed: bool  # the delay was not drawn
+    context: str  # the key of the levels that the probabilities are for
+    eligible_id: str  # the digest of what was eligible and what was not
+    space: Sequence[str]  # the combo keys in the order of their places
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class TriggerTaker:
         if not eligibility.eligible:
             return eligibility.why_none
         policy = self.policies[cohort.name]
-        context, _ = policy.levels_of(_features(event_properties))
+        context, _ = policy.levels_of(features_of(event_properties))
         return policy.distribution(eligibility, context)
 
     def _count(self, cohort: Cohort, user: User, event: Counted) -> Instant | None:
@@ -174,7 +174,7 @@ class TriggerTaker:
         rules = self.guardrails.rules
         seed = self.chance.seed()
         policy = self.policies[cohort.name]
-        features = _features(start.event_properties)
+        features = features_of(start.event_properties)
         context, levels = policy.levels_of(features)
         distribution = policy.distribution(eligibility, context)
         place, propensity = distribution.draw(seed)
@@ -231,7 +231,8 @@ class TriggerTaker:
         return {"language": text.language, "title": title, "body": body}
 
 
-def _features(event_properties: Properties) -> dict[str, str]:
+def features_of(event_properties: Properties) -> dict[str, str]:
+    """Return what an event tells of the context, as it is stored with the decision."""
     features = {}
     for feature, name in CONTEXT.items():
         value = clean(event_properties.get(name))

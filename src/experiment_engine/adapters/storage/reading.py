@@ -201,6 +201,9 @@ class StorageReader:
                 kept.policy,
                 kept.taken_at,
                 space["keys"],
+                among.postponed,
+                made.context,
+                made.eligible_id,
             )
             .join_from(tables.distribution, tables.snapshot, made.snapshot_id == kept.id)
             .join(tables.combo_space, space.digest == kept.combos)
@@ -226,6 +229,20 @@ class StorageReader:
             .where(_kept.user_id == user_id)
             .order_by(desc(_kept.received_at), desc(_kept.happened_at))
             .limit(limit)
+        )
+        return [KeptEvent(*row) for row in self._rows(query)]
+
+    def experiments_events(
+        self, user_id: UserId, experiment_id: str, key: str
+    ) -> Sequence[KeptEvent]:
+        """Return the event of this key and those about the experiment, oldest first."""
+        query = (
+            select(*KEPT)
+            .where(
+                _kept.user_id == user_id,
+                (_kept.experiment_id == experiment_id) | (_kept.dedup_key == key),
+            )
+            .order_by(_kept.received_at, _kept.happened_at, _kept.dedup_key)
         )
         return [KeptEvent(*row) for row in self._rows(query)]
 
@@ -314,7 +331,8 @@ def ask(readers: Engine, query: Select[Any]) -> Sequence[Any]:
 
 
 def _distribution(row: Sequence[Any]) -> DistributionRecord:
-    id_, shares, eligible, refused, snapshot_id, policy, taken_at, keys = row
+    id_, shares, eligible, refused, snapshot_id, policy, taken_at, keys, *more = row
+    postponed, context, eligible_id = more
     names = msgspec.json.decode(keys)
     return DistributionRecord(
         id=id_,
@@ -329,4 +347,8 @@ def _distribution(row: Sequence[Any]) -> DistributionRecord:
             reason: [names[place] for place in places]
             for reason, places in msgspec.json.decode(refused).items()
         },
+        postponed=bool(postponed),
+        context=context,
+        eligible_id=eligible_id,
+        space=names,
     )

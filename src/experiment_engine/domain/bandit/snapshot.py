@@ -65,7 +65,7 @@ class PolicyInForce:
             shares = self.snapshot.limit.applied(shares, eligibility.eligible)
         key = self.snapshot.levels.key(given) if given else ""
         distribution = Distribution.of(
-            _distribution_id(self.snapshot.id, eligibility, key),
+            distribution_id(self.snapshot.id, eligibility.digest, key),
             self.snapshot.id,
             eligibility,
             shares,
@@ -77,8 +77,7 @@ class PolicyInForce:
         return distribution
 
 
-def _distribution_id(
-    snapshot_id: SnapshotId, eligibility: Eligibility, context: str
-) -> DistributionId:
-    described = f"{snapshot_id}|{eligibility.digest}|{context}"
+def distribution_id(snapshot_id: str, eligible_id: str, context: str) -> DistributionId:
+    """Return the id of a situation's distribution: the digest of what it follows from."""
+    described = f"{snapshot_id}|{eligible_id}|{context}"
     return DistributionId(blake2b(described.encode(), digest_size=16).hexdigest())

@@ -10,6 +10,7 @@ from experiment_engine.domain.errors import EngineError
 from experiment_engine.entrypoints.cli.backing_up import backup, restore
 from experiment_engine.entrypoints.cli.demonstrating import demo
 from experiment_engine.entrypoints.cli.evaluating import evaluate
+from experiment_engine.entrypoints.cli.explaining import explain
 from experiment_engine.entrypoints.cli.migrating import migrate
 from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
 from experiment_engine.entrypoints.cli.replaying import replay
@@ -33,6 +34,7 @@ app.command(restore)
 app.command(demo)
 app.command(simulate)
 app.command(evaluate)
+app.command(explain)
 app.command(rebuild)
 app.command(replay)
 app.command(exclude_source)
