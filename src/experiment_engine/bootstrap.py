@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sqlalchemy import Engine as Readers
 
-from experiment_engine.adapters.amplitude import payload as amplitude
 from experiment_engine.adapters.clevertap.sender import (
     Account,
     CleverTapSender,
@@ -26,12 +25,11 @@ from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, Clock, MessageSender
-from experiment_engine.application.receipts import Receipts
+from experiment_engine.application.receipts import Reader, Receipts
 from experiment_engine.application.report import Report
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import ConfigurationError
-from experiment_engine.domain.events import Source
 from experiment_engine.domain.moments import Duration
 from experiment_engine.domain.rules import WHATSAPP, Rules
 from experiment_engine.engine import Engine
@@ -82,7 +80,7 @@ def open_log(settings: Settings) -> Iterator[EvidenceReader]:
 
 
 @contextmanager
-def open_receipts(settings: Settings) -> Iterator[Receipts]:
+def open_receipts(settings: Settings, read: Reader) -> Iterator[Receipts]:
     """Open what shows and redraws decisions, beside whoever else has the database.
 
     Raises ConfigurationError where there is no database yet, and UnknownSchema.
@@ -90,9 +88,7 @@ def open_receipts(settings: Settings) -> Iterator[Receipts]:
     rules, mode = read_rules(settings), Mode.LIVE if settings.is_live else Mode.DRY_RUN
     with _reading(settings) as readers, consistent(readers) as evidence:
         report = Report(StorageReader(readers), rules, mode, SystemClock())
-        yield Receipts(
-            report, PageReader(readers), evidence, {Source.AMPLITUDE.value: amplitude.parse}
-        )
+        yield Receipts(report, PageReader(readers), evidence, read)
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from tests.support.builders import (
     some_rules,
 )
 
-from experiment_engine.adapters.amplitude.payload import parse
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.reading import StorageReader
 from experiment_engine.adapters.storage.reading_pages import PageReader
@@ -40,6 +39,7 @@ from experiment_engine.domain.delivery.copy import Placeholder
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.events import Fact, Happened, Requested
 from experiment_engine.domain.rules import Rules
+from experiment_engine.entrypoints.http.partners import read_again
 
 _SPACE: dict[str, Any] = {"channels": ("push", "whatsapp"), "angles": ("urgency", "scarcity")}
 COHORT = a_cohort(CHECKOUT, **_SPACE, again_after=0)
@@ -139,7 +139,7 @@ def redrawn(world: World, experiment_id: str) -> Redrawn:
     readers = world.storage.readers
     with world.storage.evidence() as evidence:
         report = Report(StorageReader(readers), world.rules, world.mode, world.clock)
-        receipts = Receipts(report, PageReader(readers), evidence, {"amplitude": parse})
+        receipts = Receipts(report, PageReader(readers), evidence, read_again)
         assert receipts.explain(experiment_id)["experiment_id"] == experiment_id
         return receipts.redraw(experiment_id)
 
@@ -149,7 +149,7 @@ def begin(world: World, policy: str) -> None:
     world.restart(under(policy))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.sampled_from(sorted(POLICIES)), ROUNDS, st.integers(0, 2**32))
 def test_any_decision_is_drawn_again(
     world: World, policy: str, rounds: list[Round], seed: int

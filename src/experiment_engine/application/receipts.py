@@ -1,6 +1,6 @@
 """Decision receipts: everything that explains a decision, and the decision made again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Fact, Happened
 from experiment_engine.domain.identifiers import CohortName, SnapshotId, UserId
 
-Reader = Callable[[bytes], Sequence[Fact]]  # of the bytes in which a source's event came
+Reader = Callable[[str, bytes], Sequence[Fact]]  # of what a source sent
 
 
 class RawReading(Protocol):
@@ -33,7 +33,7 @@ class Receipts:
     report: Report
     raw: RawReading
     evidence: Evidence
-    readers: Mapping[str, Reader]  # by source
+    read: Reader
 
     def explain(self, experiment_id: str) -> Answer:
         """Return what `/api/experiments/{id}` answers; raises UnknownExperiment."""
@@ -65,16 +65,15 @@ class Receipts:
             attributes = msgspec.json.decode(raw).get("attributes") or {}
             told = attributes.get("user_properties")
             return Start(attributes, told if isinstance(told, dict) else {})
-        if event.source not in self.readers:
-            return None
+        told = [fact for fact in self._facts(event, raw) if isinstance(fact, Happened)]
+        told.sort(key=lambda fact: fact.key != event.key)  # its own first, where it is known by it
+        return Start(told[0].event_properties, told[0].user_properties) if told else None
+
+    def _facts(self, event: KeptEvent, raw: bytes) -> Sequence[Fact]:
         try:
-            facts = self.readers[event.source](raw)
+            return self.read(event.source, raw)
         except NotUnderstood:
-            return None
-        for fact in facts:
-            if isinstance(fact, Happened):
-                return Start(fact.event_properties, fact.user_properties)
-        return None
+            return ()
 
     def _key_of_request(self, record: ExperimentRecord) -> str | None:
         told = self.report.reading.experiments_events(UserId(record.user_id), record.id, "")

@@ -12,6 +12,7 @@ from rich.text import Text
 from experiment_engine import bootstrap
 from experiment_engine.application.redraw import Redrawn
 from experiment_engine.domain.errors import EngineError
+from experiment_engine.entrypoints.http.partners import read_again
 from experiment_engine.settings import read_settings
 
 _LIKELIEST = 10  # combos that the table lists besides the drawn one
@@ -32,7 +33,7 @@ def explain(
     text, every attempt at the provider, feedback and credit. Nothing is changed.
     """
     again: Redrawn | None = None
-    with bootstrap.open_receipts(read_settings(os.environ)) as receipts:
+    with bootstrap.open_receipts(read_settings(os.environ), read_again) as receipts:
         receipt = receipts.explain(experiment_id)
         if redraw:
             again = receipts.redraw(experiment_id)

@@ -4,6 +4,7 @@ A partner is a folder in `adapters/`, a line here, and a setting for its secret.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from experiment_engine.adapters.amplitude import cohorts as amplitude_cohorts
@@ -15,6 +16,7 @@ from experiment_engine.adapters.rudderstack import payload as rudderstack
 from experiment_engine.adapters.segment import payload as segment
 from experiment_engine.adapters.segment.signature import SegmentSignature
 from experiment_engine.application.ports import Clock
+from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Fact, Source
 from experiment_engine.entrypoints.http.access import Gate, Headers, Scope, Secret, Signature
 from experiment_engine.entrypoints.http.bodies import MAX_BODY
@@ -99,3 +101,13 @@ PARTNERS = (
         lambda clock: StandardWebhooks(clock.now),
     ),
 )
+
+
+def read_again(source: str, body: bytes) -> list[Fact]:
+    """Read what a source sent and the database kept, whichever of its addresses it came to."""
+    facts: list[Fact] = []
+    for partner in PARTNERS:
+        if partner.source == source:
+            with suppress(NotUnderstood):
+                facts += partner.read_again(body)
+    return facts
