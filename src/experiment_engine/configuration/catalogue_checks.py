@@ -18,9 +18,11 @@ def check_placeholders(catalogue: Catalogue) -> None:
                     file, path = place_of(key)
                     guess = nearest(name, catalogue.placeholders, "Declared")
                     raise mistake(
-                        f"{file}: {dotted((*path, part))}",
+                        file,
                         f"{{{name}}} is not declared: add [placeholders.{name}] to engine.toml"
                         f"{guess}",
+                        (*path, part),
+                        stand_in="-",
                     )
 
 
@@ -39,20 +41,25 @@ def check_texts(catalogue: Catalogue, cohorts: Iterable[Cohort], default: str) -
             if angle not in free:
                 names = ", ".join(f"{{{name}}}" for name in sorted(facts))
                 raise mistake(
-                    f"engine.toml: placeholders.{min(facts)}.default",
+                    "engine.toml",
                     f"every text of cohort {cohort.name}, angle {angle} needs {names}:"
                     f" give it a default, or write a text without it in copy/{default}.toml",
+                    ("placeholders", min(facts), "default"),
+                    stand_in="-",
                 )
 
 
 def _text_of(combo: Combo, cohort: Cohort, catalogue: Catalogue, default: str) -> Text:
     text = catalogue.find(cohort.name, combo.channel, combo.angle, combo.offer, (default,))
     if text is None:
-        table = dotted((cohort.name, combo.channel, combo.angle, combo.offer))
+        path = (cohort.name, combo.channel, combo.angle, combo.offer)
         raise mistake(
-            f"copy/{default}.toml: {table}",
+            f"copy/{default}.toml",
             f"cohort {cohort.name} has no text for channel {combo.channel}, angle {combo.angle},"
-            f" offer {combo.offer} in the default language: add [{table}] with title and body",
+            f" offer {combo.offer} in the default language: add [{dotted(path)}] with title and"
+            " body",
+            path,
+            stand_in={"title": "-", "body": "-"},
         )
     return text
 

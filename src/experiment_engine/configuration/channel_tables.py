@@ -18,6 +18,7 @@ Endpoint = Literal["externaltrigger", "whatsapp"]
 _CONSENT: tuple[Consent, ...] = get_args(Consent)
 _ENDPOINT: tuple[Endpoint, ...] = get_args(Endpoint)
 _CAMPAIGN_KEY = ("language", "angle", "offer")
+_CAMPAIGN_NAMES = r"^[^|]+\|[^|]+\|[^|]+$"
 _KEYS = ("consent", "batch", "max_in_flight", "quiet_hours", "frequency_cap", "deep_link")
 
 
@@ -54,7 +55,7 @@ def _read_campaigns(
     angles = dict.fromkeys(combo.angle for combo in combos)
     offers = dict.fromkeys(combo.offer for combo in combos)
     campaigns = {}
-    for key, campaign in table.each(CAMPAIGN).items():
+    for key, campaign in table.each(CAMPAIGN, _CAMPAIGN_NAMES).items():
         parts = key.split("|")
         if len(parts) != len(_CAMPAIGN_KEY):
             raise table.mistake(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 from experiment_engine.configuration.kinds import (
@@ -9,6 +10,7 @@ from experiment_engine.configuration.kinds import (
     NAME,
     PART,
     SPAN,
+    SPAN_TEXT,
     choice,
     list_of,
     number,
@@ -25,6 +27,13 @@ from experiment_engine.domain.rules import WHATSAPP
 
 CHANNELS = (Channel("push"), WHATSAPP)  # the ones that a sender exists for
 
+# Read as names, so that what is wrong is told by entry; editors are told more.
+_KINDS = {
+    "delay": replace(
+        PART, schema={"type": "string", "pattern": SPAN_TEXT, "examples": ["2min", "1h"]}
+    ),
+    "channel": replace(PART, schema={"enum": list(CHANNELS)}),
+}
 _NAME = re.compile(r"[a-z0-9_]+")
 _MOST_COMBOS = 10_000  # of one cohort: far above what traffic could ever tell apart
 _MOST_VALUE = Goal(event=EventName("any"), window=Duration(0)).value_max
@@ -59,6 +68,7 @@ def _read_trigger(table: Table) -> Trigger:
         raise table.mistake(
             "within",
             f'is missing: count = {count} needs the window in which it counts, such as "7d"',
+            stand_in="7d",
         )
     if count == 1 and "within" in table:
         raise table.mistake(
@@ -81,6 +91,7 @@ def _read_goal(table: Table, trigger: Trigger, space: ComboSpace) -> Goal:
         raise table.mistake(
             "event",
             f"{show(event)} is the trigger's event too: write the event that is the success",
+            stand_in=f"not {event}",
         )
     window = table.need("window", SPAN)
     longest = space.delays[-1]
@@ -89,6 +100,7 @@ def _read_goal(table: Table, trigger: Trigger, space: ComboSpace) -> Goal:
             "window",
             f'"{spell(window)}" is less than twice the longest delay ({spell(longest)}):'
             f' write "{spell(Duration(2 * longest))}" or more, or shorten combos.delay',
+            stand_in=spell(Duration(2 * longest)),
         )
     if "value_max" in table and "value" not in table:
         raise table.mistake("value_max", "has no meaning without value: name the event's property")
@@ -102,7 +114,10 @@ def _read_goal(table: Table, trigger: Trigger, space: ComboSpace) -> Goal:
 
 def _read_combos(table: Table) -> ComboSpace:
     table.only(*DIMENSIONS)
-    lists = {dimension: table.need(dimension, list_of(PART)) for dimension in DIMENSIONS}
+    lists = {
+        dimension: table.need(dimension, list_of(_KINDS.get(dimension, PART)))
+        for dimension in DIMENSIONS
+    }
     number_of_combos = prod(len(levels) for levels in lists.values())
     if number_of_combos > _MOST_COMBOS:
         raise table.mistake(
@@ -114,6 +129,7 @@ def _read_combos(table: Table) -> ComboSpace:
             raise table.mistake(
                 "channel",
                 f"there is no channel {show(channel)}. Channels: {', '.join(CHANNELS)}.",
+                stand_in=[known for known in CHANNELS if known in lists["channel"]] or ["push"],
             )
     return ComboSpace.of(lists["delay"], lists["channel"], lists["angle"], lists["offer"])
 

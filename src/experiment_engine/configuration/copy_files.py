@@ -34,14 +34,19 @@ def place_of(key: TextKey) -> tuple[str, tuple[str, ...]]:
 def _walk(
     root: Table, cohorts: Mapping[CohortName, Cohort]
 ) -> Iterator[tuple[tuple[str, str, str, str], Table]]:
-    for name, table in root.tables():
+    for name in root:
         if name in CHANNELS:
-            for angle, offer, text in _walk_channel(table, cohorts.values(), "any cohort"):
+            for angle, offer, text in _walk_channel(
+                root.table(name), cohorts.values(), "any cohort"
+            ):
                 yield (ANY, name, angle, offer), text
         elif name in cohorts:
-            for channel, own in table.only(*CHANNELS).tables():
+            table = root.named(name)
+            for channel in table.only(*CHANNELS):
                 cohort = cohorts[CohortName(name)]
-                for angle, offer, text in _walk_channel(own, [cohort], f'cohort "{name}"'):
+                for angle, offer, text in _walk_channel(
+                    table.table(channel), [cohort], f'cohort "{name}"'
+                ):
                     yield (name, channel, angle, offer), text
         else:
             raise root.unknown(name, (*cohorts, *CHANNELS), "cohort or channel")
@@ -77,4 +82,4 @@ def _read_template(table: Table, key: str, text: str) -> Template:
     try:
         return Template.of(text)
     except ConfigurationError as error:
-        raise table.mistake(key, str(error)) from None
+        raise table.mistake(key, str(error), "-") from None

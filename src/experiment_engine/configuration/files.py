@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from experiment_engine.configuration.tables import Table, mistake
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.configuration.tables import Mistake, Table, mistake
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 
@@ -23,18 +22,22 @@ class ConfigurationFiles:
     fingerprint: str
 
 
-def read_files(folder: Path) -> ConfigurationFiles:
-    """Read `engine.toml`, `cohorts/*.toml` and `copy/*.toml`; other files are left alone."""
+def read_files(folder: Path, found: list[Mistake] | None = None) -> ConfigurationFiles:
+    """Read `engine.toml`, `cohorts/*.toml` and `copy/*.toml`; other files are left alone.
+
+    With a list for the mistakes, a file that is no TOML goes there and counts as empty.
+    """
     if not folder.is_dir():
-        found = "is no folder" if folder.exists() else "does not exist"
+        instead = "is no folder" if folder.exists() else "does not exist"
         raise mistake(
-            f"ENGINE_CONFIG: {folder}",
-            f"{found}: write the path of a folder with engine.toml, cohorts/ and copy/"
-            " (copy the bundled example: src/experiment_engine/configuration/example)",
+            "ENGINE_CONFIG",
+            f"{instead}: write the path of a folder with engine.toml, cohorts/ and copy/"
+            " (`experiment-engine init` makes one)",
+            where=str(folder),
         )
     names = ["engine.toml", *_names(folder, "cohorts"), *_names(folder, "copy")]
     contents = {name: _read(folder, name) for name in sorted(names)}
-    tables = {name: _parse(name, content) for name, content in contents.items()}
+    tables = {name: _parsed(name, content, found) for name, content in contents.items()}
     return ConfigurationFiles(
         engine=tables["engine.toml"],
         cohorts=_inside("cohorts", tables),
@@ -70,13 +73,23 @@ def _read(folder: Path, name: str) -> bytes:
         raise mistake(name, f"the file cannot be read: {error.strerror}") from None
 
 
+def _parsed(name: str, content: bytes, found: list[Mistake] | None) -> Table:
+    try:
+        return _parse(name, content)
+    except Mistake as one:
+        if found is None:
+            raise
+        found.append(one)
+        return Table(name, (), {})
+
+
 def _parse(name: str, content: bytes) -> Table:
     try:
         text = content.decode("utf-8-sig")  # an editor on Windows may have put a mark in front
         return Table(name, (), tomllib.loads(text))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise mistake(f"{name}: line {line}", "not UTF-8: save the file as UTF-8") from None
+        raise mistake(name, "not UTF-8: save the file as UTF-8", where=f"line {line}") from None
     except tomllib.TOMLDecodeError as error:
         raise _syntax_mistake(name, text, str(error)) from None
     except (ValueError, RecursionError):  # a number of thousands of digits, a thousand brackets
@@ -85,16 +98,17 @@ def _parse(name: str, content: bytes) -> Table:
         ) from None
 
 
-def _syntax_mistake(name: str, text: str, complaint: str) -> ConfigurationError:
+def _syntax_mistake(name: str, text: str, complaint: str) -> Mistake:
     place = _PLACE.search(complaint)
     lines = text.split("\n")
     line, column = len(lines), len(lines[-1]) + 1
     if place is not None and place[1]:
         line, column = int(place[1]), int(place[2])
     return mistake(
-        f"{name}: line {line}, column {column}",
+        name,
         f"this is not TOML ({_PLACE.sub('', complaint)}): write key = value, once for each key,"
         ' with texts and durations in quotes, such as per = "7d"',
+        where=f"line {line}, column {column}",
     )
 
 

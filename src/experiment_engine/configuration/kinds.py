@@ -1,11 +1,11 @@
 """What a value in a configuration file may be, and the words that say so to a person."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from math import isfinite
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.delivery.quiet_hours import is_zone
@@ -25,6 +25,12 @@ class Kind(Generic[T]):
 
     expected: str  # completes "write ..."
     read: Callable[[object], T | None]  # None: not of this kind
+    schema: Mapping[str, Any]  # JSON Schema that takes all that `read` takes, and names examples
+
+    @property
+    def stand_in(self) -> object:
+        """Return a value of this kind."""
+        return self.schema.get("enum", self.schema.get("examples"))[0]
 
 
 def _text(value: object) -> str | None:
@@ -85,28 +91,64 @@ def _campaign(value: object) -> str | None:
     return _name(value)
 
 
-TEXT = Kind("a text in quotes, not empty", _text)
-ANY_TEXT = Kind("a text in quotes", _any_text)
-NAME = Kind("a name in quotes, on one line", _name)
-PART = Kind("a name in quotes, without | and *", _part)
+_FILLED = r"([^{}]|\{[^{}.!:\[\]\s]+\})*$"  # placeholders are plain names
+_NOT_BLANK = {"type": "string", "pattern": rf"^(?=[\s\S]*\S){_FILLED}"}
+_ON_ONE_LINE = {"type": "string", "minLength": 1, "pattern": r"^[^\x00-\x1f\x7f]+$"}
+_NAME = {**_ON_ONE_LINE, "maxLength": _LONGEST_NAME}
+_NUMBER = r"[0-9]{1,9}(\.[0-9]+)?"
+_AMOUNT = rf"^\s*{_NUMBER}\s*(s|min|h|d)\s*$"
+_AMOUNT_ABOVE_0 = rf"^\s*(?=[0-9.]*[1-9]){_NUMBER}\s*(s|min|h|d)\s*$"
+SPAN_TEXT = rf"^(?=[0-9.]*[1-9]){_NUMBER}(s|min|h|d)$"  # without blanks
+
+TEXT = Kind("a text in quotes, not empty", _text, {**_NOT_BLANK, "examples": ["Come back."]})
+ANY_TEXT = Kind(
+    "a text in quotes", _any_text, {"type": "string", "pattern": f"^{_FILLED}", "examples": [""]}
+)
+NAME = Kind("a name in quotes, on one line", _name, {**_NAME, "examples": ["a_name"]})
+PART = Kind(
+    "a name in quotes, without | and *",
+    _part,
+    {**_NAME, "pattern": r"^[^|*\x00-\x1f\x7f]+$", "examples": ["a_name"]},
+)
 STAND_IN = Kind(
     "a text in quotes, on one line, without braces and outer blanks, of at most 200 characters",
     _stand_in,
+    {**_NAME, "pattern": r"^[^{}\x00-\x1f\x7f]+$", "examples": ["your show"]},
 )
-ZONE = Kind('a time zone by its IANA name, such as "Asia/Kolkata"', _zone)
-TIME = Kind('a time of day from "00:00" to "23:59", such as "23:00"', _time)
+ZONE = Kind(
+    'a time zone by its IANA name, such as "Asia/Kolkata"',
+    _zone,
+    {"type": "string", "pattern": "^[A-Za-z]", "examples": ["Asia/Kolkata"]},
+)
+TIME = Kind(
+    'a time of day from "00:00" to "23:59", such as "23:00"',
+    _time,
+    {"type": "string", "pattern": "^([01]?[0-9]|2[0-3]):[0-5][0-9]", "examples": ["23:00"]},
+)
 DURATION = Kind(
-    'a number and a unit (s, min, h, d) in quotes, such as "15min", of at most 3650d', _duration
+    'a number and a unit (s, min, h, d) in quotes, such as "15min", of at most 3650d',
+    _duration,
+    {"type": "string", "pattern": _AMOUNT, "examples": ["15min"]},
 )
 SPAN = Kind(
     'a number above 0 and a unit (s, min, h, d) in quotes, such as "15min", of at most 3650d',
     _span,
+    {"type": "string", "pattern": _AMOUNT_ABOVE_0, "examples": ["15min"]},
 )
 DEEP_LINK = Kind(
     'a link in quotes whose only braces are {experiment_id}, such as "app://open?x={experiment_id}"',
     _deep_link,
+    {
+        "type": "string",
+        "pattern": r"^([^{} ]|\{experiment_id\})*$",
+        "examples": ["app://open?x={experiment_id}"],
+    },
 )
-CAMPAIGN = Kind('a campaign id in quotes, such as "1700000000"', _campaign)
+CAMPAIGN = Kind(
+    'a campaign id in quotes, such as "1700000000"',
+    _campaign,
+    {"type": ["string", "integer"], "minLength": 1, "minimum": 1, "examples": ["1700000000"]},
+)
 
 
 def whole(least: int, most: int) -> Kind[int]:
@@ -117,7 +159,13 @@ def whole(least: int, most: int) -> Kind[int]:
             return None
         return value if least <= value <= most else None
 
-    return Kind(f"a whole number from {least} to {most}", read)
+    schema = {
+        "type": "integer",
+        "minimum": least,
+        "maximum": most,
+        "examples": [(least + most) // 2],
+    }
+    return Kind(f"a whole number from {least} to {most}", read, schema)
 
 
 def number(least: float, most: float, *, above: bool = False, below: bool = False) -> Kind[float]:
@@ -132,7 +180,13 @@ def number(least: float, most: float, *, above: bool = False, below: bool = Fals
 
     low = f"above {least:g}" if above else f"of at least {least:g}"
     high = f"below {most:g}" if below else f"at most {most:g}"
-    return Kind(f"a number {low} and {high}", read)
+    schema = {
+        "type": "number",
+        "exclusiveMinimum" if above else "minimum": least,
+        "exclusiveMaximum" if below else "maximum": most,
+        "examples": [(least + most) / 2],
+    }
+    return Kind(f"a number {low} and {high}", read, schema)
 
 
 def choice(allowed: Sequence[T]) -> Kind[T]:
@@ -141,7 +195,7 @@ def choice(allowed: Sequence[T]) -> Kind[T]:
     def read(value: object) -> T | None:
         return next((option for option in allowed if option == value), None)
 
-    return Kind(" or ".join(f'"{option}"' for option in allowed), read)
+    return Kind(" or ".join(f'"{option}"' for option in allowed), read, {"enum": list(allowed)})
 
 
 def list_of(kind: Kind[T], *, may_be_empty: bool = False) -> Kind[tuple[T, ...]]:
@@ -153,7 +207,14 @@ def list_of(kind: Kind[T], *, may_be_empty: bool = False) -> Kind[tuple[T, ...]]
         items = [item for item in map(kind.read, value) if item is not None]
         return tuple(items) if len(set(items)) == len(value) else None
 
-    return Kind(f"a list, each entry once: {kind.expected}", read)
+    schema = {
+        "type": "array",
+        "items": dict(kind.schema),
+        "minItems": 0 if may_be_empty else 1,
+        "uniqueItems": True,
+        "examples": [[kind.stand_in]],
+    }
+    return Kind(f"a list, each entry once: {kind.expected}", read, schema)
 
 
 def spell(duration: Duration) -> str:

@@ -26,11 +26,12 @@ def read_languages(table: Table, copy: Mapping[str, Table]) -> Languages:
     table.only("default", "fallback")
     default = table.get("default", NAME, Languages.default)
     if default not in copy:
-        place = "engine.toml: languages.default"
         raise mistake(
-            place,
+            table.file,
             f"{show(default)} has no texts: add copy/{default}.toml, or name a language that has"
             f"{nearest(default, copy, 'Languages with texts')}",
+            ("languages", "default"),
+            stand_in=next(iter(copy), None),
         )
     for code, texts in copy.items():
         if code not in _names_by_code() and (code != default or not _CODE.fullmatch(code)):

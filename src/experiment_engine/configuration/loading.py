@@ -40,7 +40,11 @@ def load(folder: Path) -> Rules:
     Raises ConfigurationError with one line that names file, key and mend; never anything else,
     whatever stands in the files.
     """
-    files = read_files(folder)
+    return read(read_files(folder))
+
+
+def read(files: ConfigurationFiles) -> Rules:
+    """Read the files of a configuration folder; raises ConfigurationError likewise."""
     cohorts = _read_cohorts(files)
     rules = _read_rules(files, cohorts)
     check_placeholders(rules.catalogue)

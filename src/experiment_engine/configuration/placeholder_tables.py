@@ -17,7 +17,15 @@ def _path(value: object) -> tuple[str, str] | None:
     return (folder, key) if folder in _SOURCES and NAME.read(key) else None
 
 
-_FROM = Kind('"event_properties.<name>" or "user_properties.<name>"', _path)
+_FROM = Kind(
+    '"event_properties.<name>" or "user_properties.<name>"',
+    _path,
+    {
+        "type": "string",
+        "pattern": rf"^({'|'.join(_SOURCES)})\..+",
+        "examples": ["event_properties.show_name"],
+    },
+)
 
 
 def read_placeholders(engine: Table, copy: Mapping[str, Table]) -> Mapping[str, Placeholder]:

@@ -17,12 +17,35 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60  # characters of a value in a message
 
 
-def mistake(place: str, text: str) -> ConfigurationError:
-    """Make the error of one line; what a file brings into it cannot break the line."""
-    line = f"{place}: {text}"
-    return ConfigurationError(
-        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    )
+class Mistake(ConfigurationError):
+    """What is wrong with one place of the folder."""
+
+    def __init__(
+        self, place: str, text: str, at: tuple[str, tuple[str, ...]], stand_in: object = None
+    ) -> None:
+        self.text = _one_line(text)
+        self.file, self.path = at
+        self.stand_in = stand_in  # with what reading could go on there; None: with nothing
+        self.meant: str | None = None  # the key that was meant by the last one of the path
+        super().__init__(_one_line(f"{place}: {text}"))
+
+
+def mistake(
+    file: str,
+    text: str,
+    path: tuple[str, ...] = (),
+    *,
+    where: str = "",
+    stand_in: object = None,
+) -> Mistake:
+    """Make the error of one line about a file, a key in it, or another place of it (`where`)."""
+    shown = where or dotted(path)
+    return Mistake(f"{file}: {shown}" if shown else file, text, (file, path), stand_in)
+
+
+def _one_line(text: str) -> str:
+    """Return a text that what a file brings into it cannot break."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def show(value: object) -> str:
@@ -42,9 +65,14 @@ def show(value: object) -> str:
 def nearest(name: str, allowed: Iterable[str], what: str = "Allowed here") -> str:
     """Name what was probably meant, and everything that could have been."""
     known = list(allowed)
-    close = get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.5)
-    guess = f'; did you mean "{close[0]}"?' if close else "."
+    close = _close(name, known)
+    guess = f'; did you mean "{close}"?' if close else "."
     return f"{guess} {what}: {', '.join(known) or 'nothing'}."
+
+
+def _close(name: str, known: Iterable[str]) -> str | None:
+    close = get_close_matches(name[:_SHOWN], list(known), n=1, cutoff=0.5)
+    return close[0] if close else None
 
 
 def dotted(path: Iterable[str]) -> str:
@@ -52,9 +80,12 @@ def dotted(path: Iterable[str]) -> str:
     return ".".join(part if _BARE_KEY.fullmatch(part) else show(part) for part in path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
-    """One table of one file. `only` first, so that a slip in a key is named as such."""
+    """One table of one file. `only` first, so that a slip in a key is named as such.
+
+    What a reader asks of it is the configuration's schema too (`schema.py` listens).
+    """
 
     file: str
     path: tuple[str, ...]
@@ -66,14 +97,17 @@ class Table:
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
-    def mistake(self, key: str | None, text: str) -> ConfigurationError:
+    def mistake(self, key: str | None, text: str, stand_in: object = None) -> Mistake:
         """Make an error about a key of this table, or about the table itself."""
         path = self.path if key is None else (*self.path, key)
-        return mistake(f"{self.file}: {dotted(path)}" if path else self.file, text)
+        return mistake(self.file, text, path, stand_in=stand_in)
 
-    def unknown(self, key: str, allowed: Iterable[str], what: str = "key") -> ConfigurationError:
+    def unknown(self, key: str, allowed: Iterable[str], what: str = "key") -> Mistake:
         """Make the error about a name that does not exist."""
-        return self.mistake(key, f"there is no such {what}{nearest(key, allowed)}")
+        known = list(allowed)
+        one = self.mistake(key, f"there is no such {what}{nearest(key, known)}")
+        one.meant = _close(key, known)
+        return one
 
     def only(self, *allowed: str) -> "Table":
         """Refuse every other key."""
@@ -85,7 +119,7 @@ class Table:
     def need(self, key: str, kind: Kind[T]) -> T:
         """Read a value that must be there."""
         if key not in self.values:
-            raise self.mistake(key, f"is missing: write {kind.expected}")
+            raise self.mistake(key, f"is missing: write {kind.expected}", kind.stand_in)
         return self._read(key, kind)
 
     def get(self, key: str, kind: Kind[T], default: D) -> T | D:
@@ -94,24 +128,34 @@ class Table:
 
     def table(self, key: str) -> "Table":
         """Return a table inside this one; one that is left out is empty."""
+        return Table(self.file, (*self.path, key), self._inside(key))
+
+    def named(self, key: str) -> "Table":
+        """Return a table inside this one whose name is the user's own."""
+        return self.table(key)
+
+    def tables(self) -> Iterator[tuple[str, "Table"]]:
+        """Walk through the tables inside this one, which have names of the user's own."""
+        return ((key, self.named(key)) for key in self.values)
+
+    def each(self, kind: Kind[T], names: str | None = None) -> dict[str, T]:  # noqa: ARG002
+        """Read all values of a table whose keys are names of the user's own.
+
+        `names` is for editors alone: the pattern of such a name, which the caller checks.
+        """
+        return {key: self._read(key, kind) for key in self.values}
+
+    def _inside(self, key: str) -> Mapping[str, object]:
         value = self.values.get(key, {})
         if not isinstance(value, dict):
             header = dotted((*self.path, key))
             raise self.mistake(key, f"{show(value)} is not a table: write [{header}]")
-        return Table(self.file, (*self.path, key), value)
-
-    def tables(self) -> Iterator[tuple[str, "Table"]]:
-        """Walk through the tables inside this one, which have names of the user's own."""
-        return ((key, self.table(key)) for key in self.values)
-
-    def each(self, kind: Kind[T]) -> dict[str, T]:
-        """Read all values of a table whose keys are names of the user's own."""
-        return {key: self._read(key, kind) for key in self.values}
+        return value
 
     def _read(self, key: str, kind: Kind[T]) -> T:
-        value = kind.read(self.values[key])
+        found = self.values[key]
+        value = kind.read(found)
         if value is None:
-            raise self.mistake(
-                key, f"{show(self.values[key])} does not fit: write {kind.expected}"
-            )
+            text = f"{show(found)} does not fit: write {kind.expected}"
+            raise self.mistake(key, text, kind.stand_in)
         return value

@@ -8,6 +8,8 @@ import cyclopts
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
 from experiment_engine.entrypoints.cli.backing_up import backup, restore
+from experiment_engine.entrypoints.cli.beginning import init
+from experiment_engine.entrypoints.cli.configuring import config
 from experiment_engine.entrypoints.cli.demonstrating import demo
 from experiment_engine.entrypoints.cli.evaluating import evaluate
 from experiment_engine.entrypoints.cli.explaining import explain
@@ -26,6 +28,8 @@ app = cyclopts.App(
     exit_on_error=False,
     print_error=True,
 )
+app.command(init)
+app.command(config)
 app.command(serve)
 app.command(worker)
 app.command(migrate)
