@@ -37,6 +37,7 @@ from experiment_engine.bootstrap import open_engine, open_sender
 from experiment_engine.domain.moments import to_datetime
 from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.cli.serving import around
+from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import read_settings
@@ -172,6 +173,7 @@ def running_engine(
     environ: Mapping[str, str] | None = None,
     sender: MessageSender | None = None,
     worker_runs: bool = False,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
 ) -> Iterator[RunningEngine]:
     """Start an engine on the database in `folder`, dry-run unless `environ` has an account.
 
@@ -193,7 +195,7 @@ def running_engine(
     worker = Worker(engine, sending, rules.channels)
     door, running = around(engine, worker if worker_runs else None, settings)
     with (
-        serving(door) as url,
+        serving(door, protocol) as url,
         httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=30) as client,
         Hand() as hand,
     ):

@@ -9,16 +9,17 @@ from contextlib import contextmanager
 import uvicorn
 
 from experiment_engine.entrypoints.cli.serving import server_configuration
+from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.door import Door
 
 _PATIENCE = 20.0  # seconds for what should take milliseconds
 
 
 @contextmanager
-def serving(door: Door) -> Iterator[str]:
+def serving(door: Door, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[str]:
     """Serve on a free port of loopback until the block is left; give the address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = _Server(door, listener)
+    thread = _Server(door, listener, protocol)
     thread.start()
     assert thread.up.wait(_PATIENCE), "the server did not start"
     try:
@@ -32,9 +33,11 @@ def serving(door: Door) -> Iterator[str]:
 class _Server(threading.Thread):
     """uvicorn on a thread, without the tenths of a second that it sleeps at its end."""
 
-    def __init__(self, door: Door, listener: socket.socket) -> None:
+    def __init__(
+        self, door: Door, listener: socket.socket, protocol: type[BoundedProtocol]
+    ) -> None:
         super().__init__(name="server")
-        self._config = server_configuration(door)
+        self._config = server_configuration(door, protocol)
         self._listener = listener
         self.up, self.stopping = threading.Event(), asyncio.Event()
 

@@ -1,6 +1,7 @@
 """`serve` and `worker`: the processes that do the work."""
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ from experiment_engine.entrypoints.dashboard.app import Dashboard
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import build_app, webhooks
+from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import MadeUpWorld, Running
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
@@ -65,15 +67,27 @@ def answer(app: Door, listener: socket.socket, stopping: threading.Event) -> Non
     """Serve until the process is told to stop, which lasting answers are told first."""
     # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _allow_many_connections()
     with suppress(KeyboardInterrupt):  # likewise
         _Server(server_configuration(app), stopping).run(sockets=[listener])
 
 
-def server_configuration(app: Door) -> uvicorn.Config:
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files, which often stands at 1,024, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * BoundedProtocol.connections_at_most
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def server_configuration(
+    app: Door, protocol: type[BoundedProtocol] = BoundedProtocol
+) -> uvicorn.Config:
     """Return how the application is served."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on",
         proxy_headers=False,  # who asks is decided by secrets, never by a header

@@ -95,7 +95,7 @@ class Door:
 
     async def _pass_on(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and declared_length(dict(scope["headers"])) > MAX_BODY:
-            await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
+            await answer(send, 413, _TOO_LARGE)
         else:
             await self._application(scope, receive, send)
 
@@ -120,7 +120,7 @@ class Door:
                 return
             facts = webhook.parse(body, headers)
         except (TooLarge, TooManyEvents):
-            await answer(send, 413, _TOO_LARGE, (b"connection", b"close"))
+            await answer(send, 413, _TOO_LARGE)
         except NotUnderstood as error:
             kept = Unreadable("not_json", body, webhook.source)
             await self._lane.submit([kept])
