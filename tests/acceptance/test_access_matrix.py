@@ -6,8 +6,6 @@ pages, and in the README's table for webhooks and API. A route that is in neithe
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -37,8 +35,8 @@ OPEN_PAGES = {
 LOOKING = {
     *("/", "/overview.json", "/overview/listening"),
     *("/results/{cohort}", "/results/{cohort}.json", "/results/{cohort}/heat"),
-    *("/combinations", "/combinations.json", "/messages", "/messages.json"),
-    *("/schedule", "/schedule.json", "/users", "/users.json", "/users/foresee"),
+    *("/combinations/{cohort}", "/combinations/{cohort}.json", "/messages", "/messages.json"),
+    *("/schedule", "/schedule.json", "/users", "/users.json"),
     *("/events", "/events.json", "/events/stream", "/guardrails", "/guardrails.json"),
     *("/health-checks", "/health-checks.json", "/demo/truth", "/demo/truth.json"),
 }
@@ -53,6 +51,8 @@ NEEDED: dict[tuple[str, str], str] = {
     **{("POST", path): Scope.ADMIN.value for path in CHANGING},
     ("POST", "/logout"): OPEN,  # without a session it ends none
 }
+
+UNSCOPED = ("/login", "/logout")  # who may, is said by the form and not by a scope
 
 DOORS = {partner.path: partner.setting for partner in PARTNERS} | dict.fromkeys(
     ("/webhook/opened", "/webhook/converted", "/webhook/opted-out"), "CLEVERTAP_WEBHOOK_SECRET"
@@ -116,7 +116,7 @@ def status_of(engine: RunningEngine, method: str, path: str, headers: Mapping[st
 
 
 def test_every_route_has_a_declared_need(closed: RunningEngine) -> None:
-    """A route that is neither in the README's table nor listed here fails, and so does a lost one."""
+    """A route that is neither in the README's table nor listed here fails this test."""
     assert served(closed) == set(NEEDED)
 
 
@@ -125,7 +125,6 @@ def test_every_route_of_the_api_declares_its_scope() -> None:
     declared = scopes_of(routes)
     of_api = [route for route in routes.routes if isinstance(route, APIRoute)]
     assert len(of_api) == len(routes.routes) == len(declared)
-    assert {method: len(route.methods) for route in of_api for method in route.methods} != {}
     assert {route.path for route in open_routes.routes if isinstance(route, APIRoute)} == {
         "/health",
         "/ready",
@@ -134,14 +133,14 @@ def test_every_route_of_the_api_declares_its_scope() -> None:
 
 @pytest.mark.parametrize(("method", "path"), sorted(NEEDED))
 def test_only_the_listed_pairs_succeed(closed: RunningEngine, method: str, path: str) -> None:
-    """Each secret of each door at one route: 401 if it is another door's, 403 if another scope's."""
+    """Each secret of each door at one route: 401 from another door, 403 for another scope."""
     needed, door = NEEDED[method, path], DOORS.get(path, "API_TOKEN")
     for setting in SETTINGS:
         for kind in KINDS:
             bearer = {"Authorization": f"Bearer {secret(setting, kind)}"}
             status = status_of(closed, method, path, bearer)
             if needed == OPEN:
-                assert status not in (401, 403) or path == "/login", (setting, kind, status)
+                assert status not in (401, 403) or path in UNSCOPED, (setting, kind, status)
             elif setting != door:
                 assert status == 401, (setting, kind, status)
             elif kind in (needed, "all", "next"):
@@ -210,7 +209,7 @@ def test_no_other_site_changes_anything(
     before = rows(shared)
     status = status_of(shared, method, path, {**foreign, "content-type": "text/plain"})
     # Without tokens there is nobody to sign in or out.
-    assert status in ((303, 403) if path in ("/login", "/logout") else (403,))
+    assert status in ((303, 403) if path in UNSCOPED else (403,))
     assert rows(shared) == before
 
 
@@ -221,6 +220,7 @@ def test_no_other_site_uses_a_session(
 ) -> None:
     """The browser sends the cookie along; without our own form's token nothing happens."""
     with httpx2.Client(base_url=closed.url, trust_env=False, verify=False) as visitor:
+        closed.clock.advance("1min")  # the matrix has guessed at the sign-in, too
         signed = visitor.post("/login", data={"token": secret("API_TOKEN", "all")})
         assert signed.status_code == 303
         before = rows(closed)
@@ -249,7 +249,18 @@ def test_a_secret_is_changed_without_a_refusal(start: Start, path: str) -> None:
 
 def test_the_fixture_has_a_secret_for_every_setting_and_scope() -> None:
     """Eight settings or more, seven kinds: none is forgotten when one is added."""
-    everything: Any = [SECRETS[setting].split(",") for setting in SETTINGS]
-    assert all(len(entries) == len(KINDS) for entries in everything)
+    assert [len(SECRETS[setting].split(",")) for setting in SETTINGS] == [7] * len(SETTINGS)
     assert set(DOORS.values()) | {"API_TOKEN"} == set(SETTINGS)
-    assert Path(__file__).name == "test_access_matrix.py"
+
+
+def test_the_quarantine_is_for_the_same_tokens_on_page_and_api(closed: RunningEngine) -> None:
+    """What is not understood may hold anything: a token that only looks does not see it."""
+    for path in ("/api/quarantine", "/events?show=quarantine", "/events.json?show=quarantine"):
+        looks, changes = (
+            {"Authorization": f"Bearer {secret('API_TOKEN', kind)}"} for kind in ("stats", "admin")
+        )
+        assert closed.client.get(path, headers=looks).status_code in (403, 404)
+        if not path.startswith("/events"):
+            assert closed.client.get(path, headers=changes).status_code == 200
+        everything = {"Authorization": f"Bearer {secret('API_TOKEN', 'all')}"}
+        assert closed.client.get(path, headers=everything).status_code == 200

@@ -13,6 +13,7 @@ from experiment_engine.domain.events import Source
 from experiment_engine.domain.moments import SECOND, Instant
 from experiment_engine.entrypoints.dashboard import labels
 from experiment_engine.entrypoints.dashboard.pages import Asked, NoSuchPage, Page, View
+from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.partners import PARTNERS
 
 _LISTED = 60
@@ -31,6 +32,8 @@ def view(asked: Asked) -> View:
     """Return the newest events that fit the filter, one of them whole, or the quarantine."""
     engine = asked.engine
     quarantine = asked.query("show") == "quarantine"
+    if quarantine and not asked.visitor.may(Scope.ADMIN):  # as at /api/quarantine
+        raise NoSuchPage("The quarantine is shown to tokens that may change things.")
     chosen = _chosen(asked)
     return {
         "show": "quarantine" if quarantine else "events",

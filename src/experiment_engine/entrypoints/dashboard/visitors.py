@@ -64,7 +64,11 @@ class Doorkeeper:
             refused = self.gate.refusal(headers, scope)
             if refused is not None:
                 return refused
-            return Visitor(self.gate.who(headers, self.key), self.sessions.form_token(_NOBODY))
+            return Visitor(
+                self.gate.who(headers, self.key),
+                self.sessions.form_token(_NOBODY),
+                scopes=self.gate.scopes(headers),
+            )
         visitor = self._of_session(request)
         if visitor is None:
             return SIGN_IN

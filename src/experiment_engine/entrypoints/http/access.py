@@ -112,11 +112,18 @@ class Gate:
 
     def who(self, headers: Headers, key: bytes) -> str:
         """Name whoever came in, without repeating a secret."""
+        shown = self._shown(headers)
+        return "this machine" if shown is None else self.name(shown.mark(key))
+
+    def scopes(self, headers: Headers) -> frozenset[str] | None:
+        """Return what whoever came in is limited to; None for nothing."""
+        shown = self._shown(headers)
+        return None if shown is None else shown.scopes
+
+    def _shown(self, headers: Headers) -> Secret | None:
         presented = _presented(headers) if self.secrets else None
-        for secret in self.secrets if presented is not None else ():
-            if secret.matches(presented or b""):
-                return self.name(secret.mark(key))
-        return "this machine"
+        matching = [one for one in self.secrets if one.matches(presented or b"")]
+        return matching[0] if presented is not None and matching else None
 
     def name(self, mark: str) -> str:
         """Name a secret by the beginning of its mark."""
