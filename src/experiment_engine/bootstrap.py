@@ -41,14 +41,17 @@ def open_engine(
     journal: Journal,
     clock: Clock | None = None,
     chance: Chance | None = None,
+    *,
+    patience: float = 0.0,
 ) -> Engine:
     """Read the configuration, open the database (making its schema if it is new), and join all.
 
+    Waits at most `patience` seconds for the process that has the embedded database.
     Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
     """
     rules = read_rules(settings)
     mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
-    storage = open_storage(settings)
+    storage = open_storage(settings, patience)
     # Where hosts share a database, its time is the one that they agree on.
     clock = clock or (storage.clock if isinstance(storage, PostgresStorage) else SystemClock())
     return Engine(rules, mode, storage, journal, clock, chance or SystemChance())
@@ -59,13 +62,13 @@ def read_rules(settings: Settings) -> Rules:
     return load(settings.engine_config or bundled_example())
 
 
-def open_storage(settings: Settings) -> SqliteStorage | PostgresStorage:
+def open_storage(settings: Settings, patience: float = 0.0) -> SqliteStorage | PostgresStorage:
     """Open the database, making its schema if it is new.
 
     Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
     """
     if settings.is_sqlite:
-        return SqliteStorage(settings.database_path)
+        return SqliteStorage(settings.database_path, patience=patience)
     return PostgresStorage(settings.database_url)
 
 

@@ -21,6 +21,8 @@ from tests.support.server import (
 )
 from tests.support.start import live
 
+from experiment_engine.entrypoints.cli.main import app
+
 SETTINGS: dict[str, tuple[dict[str, str], list[str]]] = {
     "port": ({"PORT": "abc"}, ["PORT"]),
     "port too high": ({"PORT": "70000"}, ["PORT", "65535"]),
@@ -77,7 +79,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 WRONG_USE = [["serve", "--nope"], ["serve", "extra"], ["nope"], ["worker", "--no-worker"]]
 
 
-HELP = [["--help"], ["serve", "--help"], ["worker", "--help"], ["migrate", "--help"]]
+HELP = [["--help"], *([name, "--help"] for name in app.resolved_commands() if name[0] != "-")]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import Any, NoReturn
 
-from experiment_engine.entrypoints.cli.main import run
+from experiment_engine.entrypoints.cli.main import app, run
 
 
 def ended(command: dict[str, Any]) -> dict[str, int | str]:
@@ -39,4 +39,5 @@ def _run(arguments: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    app.resolved_commands()  # imports what each command needs, once for all
     print(json.dumps([ended(command) for command in json.load(sys.stdin)]))

@@ -25,6 +25,7 @@ from experiment_engine.domain.rules import ChannelRules
 log = structlog.get_logger()
 
 _IDLE = 0.05  # seconds between looks for what is due
+_LAST_CALL = 16.0  # seconds; a call takes 15 at most, and is then recorded
 _RENEWALS = 12  # in the time of one lease
 
 
@@ -103,7 +104,7 @@ class Worker:
         self._answers: list[tuple[Call, Answer]] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._leases: dict[CallId, float] = {}  # when they end, on a clock that is never set
-        self._stopping = threading.Event()
+        self._stopping, self._stop_by = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
         self._recovered_at = self._looked_at = Instant(0)
 
@@ -111,10 +112,12 @@ class Worker:
         """Begin to deliver."""
         self._thread.start()
 
-    def stop(self, timeout: float = 20.0) -> None:
+    def stop(self) -> None:
         """Claim nothing more, wait for the calls under way and record them."""
-        self._stopping.set()
-        self._thread.join(timeout)
+        if not self._stopping.is_set():
+            self._stop_by = time.monotonic() + _LAST_CALL
+            self._stopping.set()
+        self._thread.join(max(0.0, self._stop_by - time.monotonic()))
 
     @property
     def is_alive(self) -> bool:

@@ -3,6 +3,7 @@
 import fcntl
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_LOOK_AGAIN = 0.005  # seconds between looks whether the database is free
 _CHECKPOINT_PAGES = 12_000  # 48 MiB of log before the writer folds it into the database
 
 _TROUBLE = {  # primary result codes that may heal by themselves, or by hand from outside
@@ -102,14 +104,15 @@ class SqliteStorage:
     is_shared = False  # its process has it alone
     is_steady = True
 
-    def __init__(self, path: Path, *, throwaway: bool = False) -> None:
+    def __init__(self, path: Path, *, throwaway: bool = False, patience: float = 0.0) -> None:
         """Open the database, and make its schema if it is empty.
 
+        Waits at most `patience` seconds for a process that has it and is about to end.
         A `throwaway` one need not outlive a power cut: it waits for no disk.
         Raises StorageInUse, UnknownSchema or StorageUnavailable.
         """
         self._path = path
-        self._lock_file = _lock(path)
+        self._lock_file = _lock(path, patience)
         try:
             prepare(embedded_url(path))
         except DBAPIError as error:
@@ -239,7 +242,7 @@ def _open_writer(path: Path, *, throwaway: bool) -> sqlite3.Connection:
     return writer
 
 
-def _lock(path: Path) -> IO[str]:
+def _lock(path: Path, patience: float = 0.0) -> IO[str]:
     """Hold the database for this process; the operating system lets go when it dies."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,12 +252,21 @@ def _lock(path: Path) -> IO[str]:
             f"DATABASE_URL: no database can be at {path} ({error.strerror}): "
             "name a file in a folder that the engine may write to."
         ) from None
+    ends = time.monotonic() + patience
+    while not _held_by_us(lock_file):
+        if time.monotonic() >= ends:
+            lock_file.close()
+            raise StorageInUse(
+                f"{path} is in use by another process of the engine, and SQLite has one writing "
+                "process: stop it, or use DATABASE_URL=postgresql://... for more than one."
+            )
+        time.sleep(_LOOK_AGAIN)
+    return lock_file
+
+
+def _held_by_us(lock_file: IO[str]) -> bool:
     try:
         fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        lock_file.close()
-        raise StorageInUse(
-            f"{path} is in use by another process of the engine, and SQLite has one writing "
-            "process: stop it, or use DATABASE_URL=postgresql://... for more than one."
-        ) from None
-    return lock_file
+        return False
+    return True

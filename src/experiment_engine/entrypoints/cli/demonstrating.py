@@ -15,7 +15,8 @@ from rich.progress import Progress
 
 from experiment_engine.adapters.system.logs import configure_logs
 from experiment_engine.domain.errors import ConfigurationError
-from experiment_engine.entrypoints.cli.serving import answer, around, listen
+from experiment_engine.entrypoints.cli.listening import listen
+from experiment_engine.entrypoints.cli.serving import answer, around
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.entrypoints.simulator.city import Shape
@@ -83,7 +84,7 @@ def demo(
             flush=True,
         )
         app, running = _application(setting, settings)
-        answer(app, listener, running.stopping)
+        answer(app, listener, running)
 
 
 def _application(setting: Setting, settings: Settings) -> tuple[Door, Running]:

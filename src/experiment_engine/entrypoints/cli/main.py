@@ -7,17 +7,6 @@ import cyclopts
 
 from experiment_engine import __version__
 from experiment_engine.domain.errors import EngineError
-from experiment_engine.entrypoints.cli.backing_up import backup, restore
-from experiment_engine.entrypoints.cli.beginning import init
-from experiment_engine.entrypoints.cli.configuring import config
-from experiment_engine.entrypoints.cli.demonstrating import demo
-from experiment_engine.entrypoints.cli.evaluating import evaluate
-from experiment_engine.entrypoints.cli.explaining import explain
-from experiment_engine.entrypoints.cli.migrating import migrate
-from experiment_engine.entrypoints.cli.rebuilding import exclude_source, rebuild
-from experiment_engine.entrypoints.cli.replaying import replay
-from experiment_engine.entrypoints.cli.serving import serve, worker
-from experiment_engine.entrypoints.cli.simulating import simulate
 
 app = cyclopts.App(
     name="experiment-engine",
@@ -28,28 +17,36 @@ app = cyclopts.App(
     exit_on_error=False,
     print_error=True,
 )
-app.command(init)
-app.command(config)
-app.command(serve)
-app.command(worker)
-app.command(migrate)
-app.command(backup)
-app.command(restore)
-app.command(demo)
-app.command(simulate)
-app.command(evaluate)
-app.command(explain)
-app.command(rebuild)
-app.command(replay)
-app.command(exclude_source)
+for _place in (  # named, and imported when it is called: a start must be quick
+    "beginning:init",
+    "configuring:config",
+    "serving:serve",
+    "serving:worker",
+    "keeping:keep",
+    "asking:health",
+    "migrating:migrate",
+    "backing_up:backup",
+    "backing_up:restore",
+    "demonstrating:demo",
+    "simulating:simulate",
+    "evaluating:evaluate",
+    "explaining:explain",
+    "rebuilding:rebuild",
+    "replaying:replay",
+    "rebuilding:exclude_source",
+):
+    app.command(f"{__package__}.{_place}")
 
 FAILED, WRONG_USE = 1, 2
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and end the process with 0, 1 (failed) or 2 (wrong use)."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        app(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] in ([], ["--help"], ["-h"]):
+            app.resolved_commands()  # the list has a line from each
+        app(words)
     except cyclopts.CycloptsError:
         sys.exit(WRONG_USE)
     except EngineError as error:

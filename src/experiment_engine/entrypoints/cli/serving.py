@@ -1,5 +1,6 @@
 """`serve` and `worker`: the processes that do the work."""
 
+import asyncio
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import structlog
@@ -17,8 +19,10 @@ from cyclopts import Parameter
 
 from experiment_engine.adapters.system.logs import configure_logs
 from experiment_engine.bootstrap import open_engine, open_sender
-from experiment_engine.domain.errors import ConfigurationError, StorageInUse
+from experiment_engine.domain.errors import StorageInUse
 from experiment_engine.engine import Engine
+from experiment_engine.entrypoints.cli.listening import BACKLOG, listen, tell_service_manager
+from experiment_engine.entrypoints.cli.succeeding import PATIENCE, Predecessor, rehearse
 from experiment_engine.entrypoints.dashboard.app import Dashboard
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
@@ -33,7 +37,7 @@ from experiment_engine.settings import Settings, read_settings
 log = structlog.get_logger()
 
 _LOOK_AGAIN = 1.0  # seconds between looks whether the worker still runs
-_BACKLOG = 4096  # connections that wait while a batch is committed
+_HEARS_OUT = 0.05  # seconds in which a connection that was just taken sends its request
 
 _ONE_WRITER = (
     "SQLite has one writing process, and its worker runs inside `serve`. "
@@ -48,11 +52,12 @@ def serve(
     ] = True,
 ) -> None:
     """Serve the webhooks and the API, and deliver what is due."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as process 1 it would not be heard
     settings = read_settings(os.environ)
     if settings.is_sqlite and not worker:
         raise StorageInUse(_ONE_WRITER)
     listener = listen(settings)
-    app, running = open_application(settings, delivers=worker)
+    app, running = _succeed(settings, delivers=worker)
     log.info(
         "serving",
         url=f"http://{settings.host}:{listener.getsockname()[1]}",
@@ -60,16 +65,31 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
-    answer(app, listener, running.stopping)
+    answer(app, listener, running)
 
 
-def answer(app: Door, listener: socket.socket, stopping: threading.Event) -> None:
+def _succeed(settings: Settings, *, delivers: bool) -> tuple[Door, Running]:
+    """Open the engine; where another process serves still, let it end at the right moment."""
+    predecessor = Predecessor.of(os.environ)
+    if predecessor is None:
+        return open_application(settings, delivers=delivers)
+    configure_logs(settings.log_format)
+    rehearse(settings)
+    if settings.is_sqlite:  # it has the database, and lets go of it last
+        predecessor.send_away()
+        return open_application(settings, delivers=delivers, patience=PATIENCE)
+    opened = open_application(settings, delivers=delivers)
+    predecessor.send_away()
+    return opened
+
+
+def answer(app: Door, listener: socket.socket, running: Running) -> None:
     """Serve until the process is told to stop, which lasting answers are told first."""
     # uvicorn stops gracefully, then raises the signal once more: that is a success, not a death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _allow_many_connections()
     with suppress(KeyboardInterrupt):  # likewise
-        _Server(server_configuration(app), stopping).run(sockets=[listener])
+        _Server(server_configuration(app), running).run(sockets=[listener])
 
 
 def _allow_many_connections() -> None:
@@ -94,35 +114,45 @@ def server_configuration(
         server_header=False,
         access_log=False,
         log_config=None,
+        backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=4,  # and 15 for the last call: the end comes within 20 s
+        timeout_graceful_shutdown=3,  # and 15 for the last call: the end comes within 20 s
     )
 
 
 class _Server(uvicorn.Server):
-    """Tells answers that last, before it waits for them."""
+    """Answers webhooks until the last call under way has ended, and only then lets go."""
 
-    def __init__(self, configuration: uvicorn.Config, stopping: threading.Event) -> None:
+    def __init__(self, configuration: uvicorn.Config, running: Running) -> None:
         super().__init__(configuration)
-        self._stopping = stopping
+        self._running = running
+        self._told = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, and say so."""
+        await super().startup(sockets)
+        tell_service_manager("READY=1")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; told once more, end at once."""
+        if self._told:
+            super().handle_exit(sig, frame)
+            return
+        self._told = True
+        threading.Thread(target=self._let_go, args=(sig, frame), daemon=True).start()
+
+    def _let_go(self, sig: int, frame: FrameType | None) -> None:
+        tell_service_manager("STOPPING=1")
+        self._running.deliver_no_more()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End gracefully."""
-        self._stopping.set()
+        """End gracefully: who has just come in is heard out, whom an answer holds is let go."""
+        self._running.stopping.set()
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_HEARS_OUT)
         await super().shutdown(sockets)
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Take the port before anything else: a second start must not touch the database."""
-    try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        address = (settings.host, settings.port)
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"HOST, PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-            "end what listens there, or choose another PORT."
-        ) from None
 
 
 def worker() -> None:
@@ -150,9 +180,11 @@ def deliver(engine: Engine, settings: Settings) -> NoReturn:
     sys.exit(0 if stopping.is_set() else 1)
 
 
-def open_application(settings: Settings, *, delivers: bool = True) -> tuple[Door, Running]:
+def open_application(
+    settings: Settings, *, delivers: bool = True, patience: float = 0.0
+) -> tuple[Door, Running]:
     """Open the engine and everything around it; nothing runs before the server starts it."""
-    engine = open_engine(settings, configure_logs(settings.log_format))
+    engine = open_engine(settings, configure_logs(settings.log_format), patience=patience)
     engine.open(paused=settings.start_paused)
     worker = _open_worker(engine, settings) if delivers else None
     kind = "serve" if delivers else "serve --no-worker"

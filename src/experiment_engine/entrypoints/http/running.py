@@ -52,13 +52,17 @@ class Running:
         if self.demo is not None:
             self.demo.start()
 
+    def deliver_no_more(self) -> None:
+        """Let calls under way end, while what comes in is still taken in and answered."""
+        if self.worker is not None:
+            self.worker.stop()
+
     def stop(self) -> None:
         """Take in what waits, let calls under way end, and close the database."""
         if self.demo is not None:
             self.demo.stop()
         self.lane.stop()
-        if self.worker is not None:
-            self.worker.stop()
+        self.deliver_no_more()
         if self.upkeep is not None:
             self.upkeep.stop()
         self.engine.close()
