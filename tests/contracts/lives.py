@@ -35,7 +35,7 @@ from experiment_engine.application.manage import erase_user
 from experiment_engine.application.results import Result
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.delivery.copy import Placeholder
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.message import Call, Verdict
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.events import Anonymous, Fact, Ping, Source, Unreadable
@@ -97,7 +97,7 @@ RULES: Rules = replace(
     quiet_hours=QuietHours(time(10, 20), time(13)),  # the first step is at 10:00
     frequency_cap=FrequencyCap(4, DAY, min_gap=Duration(5 * MINUTE)),
     holdout_share=HOLDOUT,
-    offers_per_day={"rupee_1": 3},
+    offers={"rupee_1": OfferBudget(3)},
     opt_out_events=frozenset({EventName("pushes_off")}),
     opt_in_events=frozenset({EventName("pushes_on")}),
 )

@@ -30,6 +30,7 @@ from experiment_engine.application.changes import (
     Changes,
     EndedAttempt,
     Quarantined,
+    StoredChoice,
     StoredEvent,
 )
 from experiment_engine.application.evidence import StoredSnapshot
@@ -146,7 +147,7 @@ def everything() -> Changes:
     changes.events.append(an_event())
     changes.quarantined.append(Quarantined(Source.AMPLITUDE, NOW, "not_json", b"{"))
     changes.goals[USER, EventName("purchase"), NOW] = None
-    changes.choices.append((USER, PUSH, False, NOW, Source.API))
+    changes.choices.append(StoredChoice(USER, PUSH, False, NOW, Source.API))
     changes.counted.append((USER, CHECKOUT, Counted("key-1", NOW)))
     changes.offers_used[LIVE, "rupee_1", 20_000] = 1
     changes.attempts_begun.append(claimed)
@@ -347,7 +348,7 @@ def test_somebody_s_goals_choices_and_counted(storage: Storage) -> None:
     for at in (NOW - 5, NOW, NOW - 9):
         changes.goals[USER, EventName("purchase"), Instant(at)] = 99_000
     changes.choices += [
-        (USER, PUSH, allowed, Instant(at), Source.API)
+        StoredChoice(USER, PUSH, allowed, Instant(at), Source.API)
         for allowed, at in ((False, 5), (True, 3), (False, 2), (True, 3))
     ]
     changes.counted += [(USER, CHECKOUT, Counted(key, NOW)) for key in "ab"]
@@ -580,8 +581,8 @@ def test_offers_add_and_are_given_back(storage: Storage) -> None:
         store(storage, changes)
 
     with storage.transaction() as tx:
-        assert tx.offers_used(LIVE, 100) == {"rupee_1": 4}
-        assert tx.offers_used(LIVE, 101) == {"rupee_1": 0}
+        assert tx.offers_used(LIVE, 100)["rupee_1"].today == 4
+        assert tx.offers_used(LIVE, 101)["rupee_1"].today == 0
         assert tx.offers_used(DRY_RUN, 100) == {}
 
 
@@ -871,7 +872,7 @@ def test_erasing_leaves_the_user_in_no_table(storage: Storage) -> None:
     changes = with_experiments(made, sent, body="Dear Asha", context='{"region":"Bihar"}')
     changes.events.append(an_event(person, f"{person}-key", raw=person.encode()))
     changes.goals[person, EventName("purchase"), NOW] = None
-    changes.choices.append((person, PUSH, False, NOW, Source.API))
+    changes.choices.append(StoredChoice(person, PUSH, False, NOW, Source.API))
     changes.counted.append((person, CHECKOUT, Counted(f"{person}-key", NOW)))
     changes.attempts_begun.append(sent)
     changes.attempts_ended.append(

@@ -173,9 +173,18 @@ def _differences(stored: Stored) -> list[str]:
     numbers: Counter[tuple[object, ...]] = Counter()
     for row in stored.experiments.values():
         numbers[row["mode"], row["cohort"], row["held_out"]] += 1
-        group = "holdout" if row["held_out"] else "postponed" if row["postponed"] else "combo"
+        group = (
+            "holdout"
+            if row["held_out"]
+            else "replaced"
+            if row["replaced_by"] is not None
+            else "postponed"
+            if row["postponed"]
+            else "combo"
+        )
         for hour in (row["triggered_at"] // _HOUR, _ALL_HOURS):
-            key = (row["mode"], row["cohort"], hour, row["combo_key"], group)
+            combo = row["replaced_by"] or row["combo_key"]
+            key = (row["mode"], row["cohort"], hour, combo, group)
             for place, value in enumerate(_counted(row)):
                 sums[*key, place] += value
     kept = {

@@ -5,24 +5,31 @@ is called afterwards, with no transaction open.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from experiment_engine.application.changes import Changes
+import msgspec
+
+from experiment_engine.application.changes import Changes, Replaced
 from experiment_engine.application.feedback import cancel_converted
 from experiment_engine.application.ports import Chance, Outbox, Switches
-from experiment_engine.application.switches import (
-    day_of,
-    offers_used_today,
-    switched_off,
-)
+from experiment_engine.application.switches import day_of, is_spent, offers_used, switched_off
 from experiment_engine.domain.bandit.decision import SPREAD, stream
+from experiment_engine.domain.bandit.stand_in import StandIn
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Due, Experiment, State
+from experiment_engine.domain.delivery.facts import first_refusal
+from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.delivery.message import Call, Content
 from experiment_engine.domain.delivery.pace import UNLIMITED, Pace
 from experiment_engine.domain.guardrails import Guardrails, still_wanted
-from experiment_engine.domain.identifiers import CallId, Channel, ExperimentId, UserId
+from experiment_engine.domain.identifiers import (
+    CallId,
+    Channel,
+    ComboKey,
+    ExperimentId,
+    UserId,
+)
 from experiment_engine.domain.moments import MINUTE, SECOND, Duration, Instant
 from experiment_engine.domain.pausing import is_taken_out, of_channel
 from experiment_engine.domain.reasons import Reason
@@ -124,7 +131,7 @@ class _Claiming:
     free: dict[Channel, int]
     allowance: int
     day: int
-    offers_used: dict[str, int]
+    offers_used: dict[str, OfferUse]
     changes: Changes = field(default_factory=Changes)
     open_calls: list["_OpenCall"] = field(default_factory=list)
 
@@ -142,11 +149,7 @@ class _Claiming:
         """Read what holds for all deliveries of this claim."""
         guardrails = delivering.guardrails
         rules = guardrails.rules
-        used = (
-            offers_used_today(outbox, rules, guardrails.mode, now, exact=True)
-            if rules.offers_per_day
-            else {}
-        )
+        used = offers_used(outbox, rules, guardrails.mode, now, exact=True) if rules.offers else {}
         return cls(
             rules=rules,
             guardrails=guardrails,
@@ -193,17 +196,65 @@ class _Claiming:
             self._postpone(due, experiment)
         elif not self.guardrails.within_caps(experiment.channel, user, self.now):
             self._cancel(experiment, Reason.FREQUENCY_CAP)
-        elif self._budget_is_spent(combo.offer):
-            self._cancel(experiment, Reason.OFFER_BUDGET)
-        elif experiment.held_out:
+        elif (refusal := self._text_refusal(due, experiment, combo)) is None:
+            self._place(due, experiment, combo)
+        elif (stand_in := self._stand_in(due, experiment)) is None:
+            self._cancel(experiment, refusal)
+        else:
+            self._place(due, experiment, combo, _Instead(*stand_in, refusal))
+
+    def _text_refusal(self, due: Due, experiment: Experiment, combo: Combo) -> Reason | None:
+        """Return why what was drawn may not be said any more, or None."""
+        if is_spent(combo.offer, self.rules, self.offers_used):
+            return Reason.OFFER_BUDGET
+        if not due.facts or experiment.replaced_by is not None:
+            return None
+        return first_refusal(self.rules.facts, msgspec.json.decode(due.facts), self.now)
+
+    def _stand_in(self, due: Due, experiment: Experiment) -> tuple[StandIn, Combo] | None:
+        """Return the first of what may go out instead that still may."""
+        if not due.stand_ins or experiment.replaced_by is not None:
+            return None
+        for stand_in in msgspec.json.decode(due.stand_ins, type=list[StandIn]):
+            combo = self._combo(experiment, stand_in.combo_key)
+            if (
+                combo is not None
+                and not is_spent(combo.offer, self.rules, self.offers_used)
+                and self.guardrails.can_be_addressed(combo, stand_in.language)
+            ):
+                return stand_in, combo
+        return None
+
+    def _place(
+        self, due: Due, experiment: Experiment, combo: Combo, instead: "_Instead | None" = None
+    ) -> None:
+        """Hold it out or hand it to a call, as what was drawn or as what stands in for it."""
+        if instead is not None:
+            text = instead.stand_in
+            drawn, combo = due, instead.combo
+            due = replace(due, language=text.language, title=text.title, body=text.body)
+        call = None if experiment.held_out else self._call_for(due, experiment, combo)
+        if call is None and not experiment.held_out:
+            return  # no call is free for it: it waits for the next claim
+        if instead is not None:
+            self._replace(drawn, experiment, instead)
+        if call is None:
             self._hold_out(experiment)
         else:
-            self._claim(due, experiment, combo)
+            self._claim(call, experiment, combo)
 
-    def _combo(self, experiment: Experiment) -> Combo | None:
+    def _replace(self, drawn: Due, experiment: Experiment, instead: "_Instead") -> None:
+        def edit(e: Experiment) -> None:
+            e.replaced_by, e.replaced_for = instead.combo.key, instead.reason
+
+        self.changes.change(experiment, edit)
+        self.changes.replaced.append(Replaced(experiment, instead.stand_in, drawn))
+
+    def _combo(self, experiment: Experiment, key: ComboKey | None = None) -> Combo | None:
         """Return the combo, or None where it is not there any more or is paused itself."""
         cohort = self.rules.cohorts.get(experiment.cohort)
-        combo = None if cohort is None else cohort.space.by_key.get(experiment.combo_key)
+        wanted = key or experiment.goes_out_as
+        combo = None if cohort is None else cohort.space.by_key.get(wanted)
         if cohort is None or combo is None or is_taken_out(cohort, combo, self.switches.paused):
             return None
         return combo
@@ -230,15 +281,8 @@ class _Claiming:
 
         self.changes.change(experiment, edit)
 
-    def _budget_is_spent(self, offer: str) -> bool:
-        limit = self.rules.offers_per_day.get(offer)
-        return limit is not None and self.offers_used.get(offer, 0) >= limit
-
-    def _claim(self, due: Due, experiment: Experiment, combo: Combo) -> None:
-        call = self._call_for(due, experiment, combo)
-        if call is None:
-            return  # no call is free for it: it waits for the next claim
-        call.recipients[due.user_id] = experiment.id
+    def _claim(self, call: "_OpenCall", experiment: Experiment, combo: Combo) -> None:
+        call.recipients[experiment.user_id] = experiment.id
         self.allowance -= 1
 
         def edit(e: Experiment) -> None:
@@ -249,9 +293,10 @@ class _Claiming:
 
         self.changes.change(experiment, edit)
         self.changes.attempts_begun.append(experiment)
-        if combo.offer in self.rules.offers_per_day:
-            self.offers_used[combo.offer] = self.offers_used.get(combo.offer, 0) + 1
-            self.changes.offers_used[experiment.mode, combo.offer, self.day] += 1
+        if combo.offer in self.rules.offers:
+            used = self.offers_used.get(combo.offer, OfferUse())
+            self.offers_used[combo.offer] = OfferUse(used.today + 1, used.in_all + 1)
+            self.changes.use_offer(experiment.mode, combo.offer, self.day, 1)
 
     def _call_for(self, due: Due, experiment: Experiment, combo: Combo) -> "_OpenCall | None":
         if self.allowance <= 0:
@@ -271,6 +316,15 @@ class _Claiming:
         opened = _OpenCall(self.chance.call_id(), content)
         self.open_calls.append(opened)
         return opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Instead:
+    """What goes out instead of what was drawn, and why."""
+
+    stand_in: StandIn
+    combo: Combo
+    reason: Reason
 
 
 @dataclass(slots=True)

@@ -45,6 +45,8 @@ def _move_line(experiment: Experiment, *, dry_run: bool) -> Line:
         "combo_key": experiment.combo_key,
         "cohort": experiment.cohort,
     }
+    if experiment.replaced_by is not None:
+        known |= {"sent_as": experiment.replaced_by, "because": experiment.replaced_for or ""}
     if experiment.state is State.SENT:
         attempts = {"channel": experiment.channel, "attempt": experiment.attempts}
         return {"event": "[SENT]", "level": "info", **known, **attempts, "dry_run": dry_run}

@@ -20,6 +20,7 @@ from experiment_engine.domain.identifiers import (
     CohortName,
     ExperimentId,
     UserId,
+    is_erased_id,
 )
 from experiment_engine.domain.measurement.lift import UserSums
 from experiment_engine.domain.measurement.off_policy import WeightSums
@@ -33,8 +34,6 @@ GRACE = Duration(HOUR)  # for conversions that are told late
 EVEN, EVEN_VALUE, RATIO = "even", "even_value", "ratio"  # prefixes of names
 LIFT = {False: "lift.messaged", True: "lift.held_out"}
 HELD_OUT = "held_out"
-
-ERASED = "erased:"  # how the ids of users who are forgotten begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _outcomes(
     """Return what came of users whose first trigger this is; who is erased is left out."""
     firsts: dict[UserId, Experiment] = {}
     for made, _, _ in found:
-        if contribution(made).trials and not made.manual and not made.user_id.startswith(ERASED):
+        if contribution(made).trials and not made.manual and not is_erased_id(made.user_id):
             firsts.setdefault(made.user_id, made)
     for user_id in measuring.entered(mode, cohort.name, firsts):
         del firsts[user_id]

@@ -22,6 +22,7 @@ from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Due, Mode
+from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.identifiers import (
     CallId,
@@ -73,7 +74,7 @@ class Switches:
     paused: frozenset[str] = frozenset()  # scopes, as in `domain.pausing`
     failing: frozenset[Channel] = frozenset()
     probing: frozenset[Channel] = frozenset()  # failing, and due to be tried with one message
-    spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
+    spent: frozenset[str] = frozenset()  # offers whose budget is used up
 
     def is_paused(self, cohort: CohortName, channel: Channel | None = None) -> bool:
         """Say whether nothing of this cohort may be decided or sent, or not on this channel."""
@@ -110,8 +111,8 @@ class People(Protocol):
     def switches(self, now: Instant) -> Switches:
         """Return what is switched off, offers apart."""
 
-    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, int]:
-        """Return how many messages carried each offer on a day (days since 1970).
+    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, OfferUse]:
+        """Return how many messages carried each offer on a day (days since 1970), and in all.
 
         If it is to be `exact`, nobody else uses one until the transaction ends.
         """

@@ -26,12 +26,13 @@ from experiment_engine.domain.identifiers import (
     ComboKey,
     DistributionId,
     SnapshotId,
+    UserId,
+    is_erased_id,
 )
 from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
 _SUM_MAY_MISS = 1e-9  # of one: rounding of at most some hundred additions
-_ERASED = "erased:"  # how the ids of users who are forgotten begin
 
 
 class Found(StrEnum):
@@ -172,7 +173,7 @@ def _draw(record: ExperimentRecord, made: DistributionRecord, eligibility: Eligi
 def _context(sources: Sources) -> Check:
     """Hold the features against the event, and the levels against the features."""
     record = sources.record
-    if record.user_id.startswith(_ERASED):
+    if is_erased_id(UserId(record.user_id)):
         return Check("context", Found.NOT_KEPT, "the user is erased")
     features = msgspec.json.decode(record.context)
     if sources.start is not None and features_of(sources.start.event) != features:
@@ -187,9 +188,17 @@ def _context(sources: Sources) -> Check:
     return Check("context", Found.DIFFERS, why)
 
 
+def _drawn_text(record: ExperimentRecord) -> tuple[str, str, str]:
+    """Return the text that was drawn, whatever went out instead."""
+    if record.drawn_text is None:
+        return record.language, record.title, record.body
+    drawn = msgspec.json.decode(record.drawn_text)
+    return drawn["language"], drawn["title"], drawn["body"]
+
+
 def _text(sources: Sources) -> Check:
     record, rules = sources.record, sources.rules
-    if record.user_id.startswith(_ERASED):
+    if is_erased_id(UserId(record.user_id)):
         return Check("text", Found.NOT_KEPT, "the user is erased")
     if sources.start is None:
         return Check("text", Found.NOT_KEPT, "the event that started it is not kept any more")
@@ -206,7 +215,7 @@ def _text(sources: Sources) -> Check:
     if text is None or rules.catalogue.missing(text, values):
         return Check("text", Found.NOT_KEPT, f"the copy has changed: {Reason.MISSING_VALUE} now")
     again = (text.language, *rules.catalogue.render(text, values))
-    if again == (record.language, record.title, record.body):
+    if again == _drawn_text(record):
         return Check("text", Found.EQUAL)
     why = f"today's copy and the event give {again[1]!r}, {again[2]!r} ({again[0]})"
     return Check("text", Found.DIFFERS, why)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ from experiment_engine.application.ports import Clock
 from experiment_engine.application.report_measurement import measurement
 from experiment_engine.application.report_records import (
     AttemptRecord,
+    ChoiceRecord,
     ComboCounts,
     DistributionRecord,
     ExperimentRecord,
@@ -62,6 +63,14 @@ class Reading(Protocol):
     def state_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[tuple[str, str], int]:
         """Return how many deliveries ended in each state and reason."""
 
+    def replaced_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[str, int]:
+        """Return how many messages were replaced by another, by reason."""
+
+    def answer_counts(
+        self, mode: Mode, cohort: CohortName | None
+    ) -> Mapping[tuple[str, str], int]:
+        """Return what events were answered: status and reason, how often."""
+
     def experiment(self, experiment_id: ExperimentId) -> ExperimentRecord | None:
         """Return one experiment as it is kept."""
 
@@ -88,8 +97,8 @@ class Reading(Protocol):
     ) -> Sequence[KeptEvent]:
         """Return the event of this key and those about the experiment, oldest first."""
 
-    def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
-        """Return a user's consents and opt-outs: channel, allowed, when, from where."""
+    def users_choices(self, user_id: UserId) -> Sequence[ChoiceRecord]:
+        """Return a user's consents and opt-outs, newest first."""
 
     def quarantine(self, limit: int) -> Sequence[QuarantineRecord]:
         """Return what was not understood, newest first."""
@@ -178,13 +187,24 @@ class Report:
         return max(chances.items(), key=lambda item: item[1], default=None)
 
     def outcomes(self, cohort: str | None = None) -> Answer:
-        """Answer how deliveries ended: state, reason, number."""
-        counts = self.reading.state_counts(self.mode, self._known(cohort))
+        """Answer how deliveries ended, what was replaced, and what events were answered."""
+        name = self._known(cohort)
+        counts = self.reading.state_counts(self.mode, name)
+        replaced = self.reading.replaced_counts(self.mode, name)
+        answers = self.reading.answer_counts(self.mode, name)
         return {
             "outcomes": [
                 {"state": state, "reason": reason or None, "experiments": number}
                 for (state, reason), number in sorted(counts.items())
-            ]
+            ],
+            "replaced": [
+                {"reason": reason, "experiments": number}
+                for reason, number in sorted(replaced.items())
+            ],
+            "answers": [
+                {"status": status, "reason": reason or None, "answers": number}
+                for (status, reason), number in sorted(answers.items())
+            ],
         }
 
     def experiment(self, experiment_id: str) -> Answer:
@@ -196,6 +216,8 @@ class Report:
             **_described(record),
             "event_key": record.event_key or None,
             "context": msgspec.json.decode(record.context),
+            "facts": msgspec.json.decode(record.facts) if record.facts else {},
+            "stand_ins": msgspec.json.decode(record.stand_ins) if record.stand_ins else [],
             "zone": record.zone,
             "seed": str(record.seed),  # beyond what a JSON number holds exactly elsewhere
             "decision": None if made is None else _decision(made),
@@ -223,8 +245,8 @@ class Report:
         return {
             "user_id": user_id,
             "choices": [
-                {"channel": channel, "allowed": allowed, "at": iso(at), "source": source}
-                for channel, allowed, at, source in self.reading.users_choices(known)
+                {**asdict(choice), "allowed": bool(choice.allowed), "at": iso(choice.at)}
+                for choice in self.reading.users_choices(known)
             ],
             "timeline": entries[:_TIMELINE],
         }
@@ -348,6 +370,7 @@ def _described(record: ExperimentRecord) -> Answer:
         "window_ends_at": iso(record.window_ends_at),
         "sent_at": _iso(record.placed_at if record.state == State.SENT else None),
         "message": {"title": record.title, "body": record.body, "language": record.language},
+        "replaced": _replaced(record),
         "feedback": {
             "opened_at": _iso(record.opened_at),
             "converted_at": _iso(record.converted_at),
@@ -356,6 +379,17 @@ def _described(record: ExperimentRecord) -> Answer:
             "converted_in_flight": _in_flight(record),
         },
         "attempt_count": record.attempts,
+    }
+
+
+def _replaced(record: ExperimentRecord) -> Answer | None:
+    """Return what went out instead of what was drawn, why, and what would have been said."""
+    if record.replaced_by is None:
+        return None
+    return {
+        "combo_key": record.replaced_by,
+        "reason": record.replaced_for,
+        "drawn_message": msgspec.json.decode(record.drawn_text) if record.drawn_text else None,
     }
 
 

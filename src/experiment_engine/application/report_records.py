@@ -60,6 +60,11 @@ class ExperimentRecord:
     levels: str
     converted_by: str | None
     value: int | None
+    replaced_by: str | None
+    replaced_for: str | None
+    drawn_text: str | None
+    facts: str
+    stand_ins: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,18 @@ class KeptEvent:
     status: str
     reason: str | None
     experiment_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRecord:
+    """A user's yes or no, and what was told about it."""
+
+    channel: str
+    allowed: bool
+    at: Instant
+    source: str
+    text_version: str | None
+    purpose: str | None
 
 
 @dataclass(frozen=True, slots=True)

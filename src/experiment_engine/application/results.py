@@ -1,6 +1,6 @@
 """What is answered for one event (CONTRACT 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -45,6 +45,12 @@ class Result(msgspec.Struct, omit_defaults=True):
     cohort: CohortName | None = None
     experiment_ids: Sequence[ExperimentId] = ()  # every experiment touched, if more than one
     results: Sequence["Result"] = ()  # one per cohort, if the event concerned more than one
+
+
+def leaves(results: Iterable[Result]) -> Iterator[Result]:
+    """Go through the answers one by one: of an event about several cohorts, each cohort's."""
+    for result in results:
+        yield from result.results or (result,)
 
 
 def ignored(

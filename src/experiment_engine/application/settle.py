@@ -154,10 +154,10 @@ def _give_back_offer(
     experiment: Experiment, placed_at: Instant, rules: Rules, changes: Changes
 ) -> None:
     cohort = rules.cohorts.get(experiment.cohort)
-    combo = cohort.space.by_key.get(experiment.combo_key) if cohort else None
-    if combo is not None and combo.offer in rules.offers_per_day:
+    combo = cohort.space.by_key.get(experiment.goes_out_as) if cohort else None
+    if combo is not None and combo.offer in rules.offers:
         day = day_of(placed_at, rules.timezone)
-        changes.offers_used[experiment.mode, combo.offer, day] -= 1
+        changes.use_offer(experiment.mode, combo.offer, day, -1)
 
 
 def _judge_channels(answers: Sequence[tuple[Call, Answer]], outbox: Outbox, now: Instant) -> None:

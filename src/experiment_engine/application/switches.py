@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from experiment_engine.application.ports import People, Switches
 from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.delivery.quiet_hours import find_zone
 from experiment_engine.domain.moments import Instant, to_datetime
 from experiment_engine.domain.rules import Rules
@@ -14,22 +15,29 @@ from experiment_engine.domain.rules import Rules
 def switched_off(people: People, rules: Rules, mode: Mode, now: Instant) -> Switches:
     """Return what is switched off for decisions and claims made now."""
     switches = people.switches(now)
-    if not rules.offers_per_day:
+    if not rules.offers:
         return switches
-    used = offers_used_today(people, rules, mode, now)
-    limits = rules.offers_per_day.items()
-    spent = frozenset(offer for offer, limit in limits if used.get(offer, 0) >= limit)
-    return replace(switches, spent=spent)
+    used = offers_used(people, rules, mode, now)
+    return replace(switches, spent=frozenset(o for o in rules.offers if is_spent(o, rules, used)))
 
 
-def offers_used_today(
+def offers_used(
     people: People, rules: Rules, mode: Mode, now: Instant, *, exact: bool = False
-) -> Mapping[str, int]:
-    """Return how many messages carried each offer today, in the configured zone.
+) -> Mapping[str, OfferUse]:
+    """Return how many messages carried each offer: today, in the configured zone, and in all.
 
     If it is to be `exact`, nobody else uses one until the transaction ends.
     """
     return people.offers_used(mode, day_of(now, rules.timezone), exact=exact)
+
+
+def is_spent(offer: str, rules: Rules, used: Mapping[str, OfferUse]) -> bool:
+    """Say whether the offer has a budget, and it is used up."""
+    budget, use = rules.offers.get(offer), used.get(offer, _UNUSED)
+    return budget is not None and budget.is_spent(use.today, use.in_all)
+
+
+_UNUSED = OfferUse()
 
 
 def day_of(now: Instant, zone: str) -> int:

@@ -7,14 +7,15 @@ changes is stored at the end. So one batch gives exactly what its facts would gi
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from experiment_engine.application.changes import Changes, Quarantined, StoredEvent
+from experiment_engine.application.changes import Changes, Quarantined, StoredChoice, StoredEvent
 from experiment_engine.application.feedback import Conversion, FeedbackTaker
 from experiment_engine.application.ports import Chance, Intake, Switches
-from experiment_engine.application.results import Result, ignored, merged
+from experiment_engine.application.results import Result, ignored, leaves, merged
 from experiment_engine.application.switches import switched_off
 from experiment_engine.application.triggers import TriggerTaker
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.user import Choice, User
+from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, State
 from experiment_engine.domain.events import (
     Anonymous,
@@ -25,6 +26,7 @@ from experiment_engine.domain.events import (
     Ping,
     Requested,
     Source,
+    Terms,
     Unreadable,
 )
 from experiment_engine.domain.guardrails import Guardrails
@@ -34,6 +36,7 @@ from experiment_engine.domain.identifiers import (
     CohortName,
     ExperimentId,
     UserId,
+    is_erased_id,
 )
 from experiment_engine.domain.moments import Instant
 from experiment_engine.domain.reasons import Reason
@@ -66,6 +69,10 @@ def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Inst
     """
     batch = _Batch.load(facts, deciding, intake, now)
     results = [batch.take(fact) for fact in facts]
+    mode = deciding.guardrails.mode
+    batch.changes.answers.update(
+        (mode, one.cohort or "", one.status, one.reason or "") for one in leaves(results)
+    )
     intake.store(batch.changes)
     stopped = [e for e in batch.changes.changed.values() if e.state is State.CANCELLED]
     return Taken(results, batch.changes.decided, bool(batch.changes.counts), stopped)
@@ -158,9 +165,9 @@ class _Batch:
         rules = self.deciding.guardrails.rules
         results: list[Result] = []
         if fact.name in rules.opt_out_events:
-            results += self._choose(user, EVERY_CHANNEL, at, fact.source, allowed=False)
+            results += self._choose(user, self._told_by_event(fact, allowed=False), at)
         if fact.name in rules.opt_in_events:
-            results += self._choose(user, EVERY_CHANNEL, at, fact.source, allowed=True)
+            results += self._choose(user, self._told_by_event(fact, allowed=True), at)
         reached = [c for c in rules.cohorts.values() if c.goal.event == fact.name]
         if reached:
             told = Conversion(at, fact.source, fact.event_properties)
@@ -188,7 +195,7 @@ class _Batch:
             self._keep_once(NOBODY, fact.source, fact.kind, at, fact.raw, result)
             return result
         user = self._user(user_id)
-        if user.erased:
+        if user.erased or is_erased_id(user_id):
             return ignored(Reason.ERASED)
         result = self.feedback.take(fact, user, owner, at)
         self._keep_once(user_id, fact.source, fact.kind, at, fact.raw, result)
@@ -200,12 +207,16 @@ class _Batch:
         if user_id is None:
             return ignored(Reason.UNKNOWN_EXPERIMENT)
         user = self._user(user_id)
-        if user.erased and not fact.allowed:
+        if is_erased_id(user_id):
+            return ignored(Reason.ERASED)
+        if user.erased_at is not None and not fact.allowed:
             return Result("recorded")
-        if user.erased:
+        if user.erased_at is not None and at < user.erased_at:
+            return ignored(Reason.ERASED)  # agreed to before everything was to be forgotten
+        if user.erased_at is not None:
             self.changes.pardoned.add(user.id)
-            user.erased = False
-        results = self._choose(user, fact.channel, at, fact.source, allowed=fact.allowed)
+            user.erased_at = None
+        results = self._choose(user, fact, at)
         result = merged(results)
         name = "opted_in" if fact.allowed else "opted_out"
         self._keep_once(user_id, fact.source, name, at, fact.raw, result)
@@ -217,21 +228,24 @@ class _Batch:
         decided = self.changes.decided.get(experiment_id)  # by an earlier fact of this batch
         return self.owners.get(experiment_id) if decided is None else decided[0].user_id
 
-    def _choose(
-        self,
-        user: User,
-        channel: Channel,
-        at: Instant,
-        source: Source,
-        *,
-        allowed: bool,
-    ) -> list[Result]:
-        choice = user.choices.setdefault(channel, Choice())
-        if allowed:
+    def _told_by_event(self, fact: Happened, *, allowed: bool) -> Chosen:
+        """Return the choice in an event of the app: about one channel where it names one."""
+        told = fact.event_properties
+        named = told.get("channel")
+        known = self.deciding.guardrails.rules.channels
+        channel = Channel(named) if isinstance(named, str) and named in known else EVERY_CHANNEL
+        terms = Terms(clean(told.get("text_version")), clean(told.get("purpose")))
+        return Chosen(fact.user_id, allowed, fact.at, fact.raw, fact.source, channel, None, terms)
+
+    def _choose(self, user: User, chosen: Chosen, at: Instant) -> list[Result]:
+        choice = user.choices.setdefault(chosen.channel, Choice())
+        if chosen.allowed:
             choice.yes_at = max(choice.yes_at, at)
         else:
             choice.no_at = max(choice.no_at, at)
-        self.changes.choices.append((user.id, channel, allowed, at, source))
+        self.changes.choices.append(
+            StoredChoice(user.id, chosen.channel, chosen.allowed, at, chosen.source, chosen.terms)
+        )
         stopped = [e for e in user.waiting() if e.state is State.SCHEDULED]
         stopped = [e for e in stopped if user.opted_out(e.channel)]
         for experiment in stopped:

@@ -1,13 +1,14 @@
 """Everything about one user, with what explains it: the view behind the user's page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
 
 from experiment_engine.application.report_records import (
     AttemptRecord,
+    ChoiceRecord,
     DistributionRecord,
     ExperimentRecord,
     KeptEvent,
@@ -90,7 +91,7 @@ class Kept:
 
     experiments: Sequence[ExperimentRecord]
     events: Sequence[KeptEvent]
-    choices: Sequence[tuple[str, bool, Instant, str]]
+    choices: Sequence[ChoiceRecord]
     distributions: Mapping[str, DistributionRecord]
     attempts: Mapping[str, Sequence[AttemptRecord]]
 
@@ -111,10 +112,7 @@ def timeline(
     return Timeline(
         user_id=user_id,
         entries=entries,
-        choices=[
-            {"channel": channel, "allowed": allowed, "at": at, "source": source}
-            for channel, allowed, at, source in kept.choices
-        ],
+        choices=[{**asdict(choice), "allowed": bool(choice.allowed)} for choice in kept.choices],
         held_out=None if newest is None else any(made.held_out for made in kept.experiments),
         zone=None if newest is None else newest.zone,
         language=None if newest is None else newest.language,

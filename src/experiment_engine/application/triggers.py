@@ -1,6 +1,6 @@
 """A trigger's way from the event to a scheduled experiment, or to the reason why there is none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,13 +10,15 @@ from experiment_engine.application.ports import Chance, Switches
 from experiment_engine.application.results import Result, ignored, scheduled
 from experiment_engine.domain.bandit.decision import SPREAD, Distribution, stream
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
+from experiment_engine.domain.bandit.stand_in import StandIn, stand_ins_for
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.counting import Counted, events_that_start
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.cohorts.user import User
-from experiment_engine.domain.delivery.copy import clean, placeholder_values
+from experiment_engine.domain.delivery.copy import Text, clean, placeholder_values
 from experiment_engine.domain.delivery.experiment import Decided, Experiment
+from experiment_engine.domain.delivery.facts import FactValue, known_facts
 from experiment_engine.domain.delivery.quiet_hours import is_zone
 from experiment_engine.domain.delivery.retry import FAILING_FOR
 from experiment_engine.domain.events import Happened, Properties, Requested
@@ -161,6 +163,7 @@ class TriggerTaker:
             failing=self.switches.failing.union(self.changes.probed),
             spent=self.switches.spent,
             paused=self.switches.paused,
+            facts=known_facts(rules.facts.values(), start.event_properties, start.user_properties),
         )
 
     def _decide(
@@ -203,7 +206,7 @@ class TriggerTaker:
             window_ends_at=Instant(start.at + cohort.goal.window),
             levels=levels,
         )
-        message = self._message(cohort, combo, situation)
+        text = self._text(cohort, combo, situation)
         decided = Decided(
             event_key=start.event_key,
             zone=situation.zone,
@@ -212,7 +215,9 @@ class TriggerTaker:
             snapshot_id=distribution.snapshot_id,
             seed=seed,
             context=msgspec.json.encode(features).decode(),
-            **message,
+            facts=_json({name: situation.facts[name] for name in text.requires}),
+            stand_ins=self._stand_ins(cohort, combo, situation, distribution),
+            **self._message(text, situation),
         )
         if combo.channel in self.switches.probing and not experiment.held_out:
             self.changes.probed[combo.channel] = Instant(self.now + FAILING_FOR)
@@ -220,15 +225,46 @@ class TriggerTaker:
         self.changes.decide(experiment, decided, distribution)
         return experiment
 
-    def _message(self, cohort: Cohort, combo: Combo, situation: Situation) -> dict[str, str]:
+    def _stand_ins(
+        self, cohort: Cohort, drawn: Combo, situation: Situation, distribution: Distribution
+    ) -> str:
+        """Return what may go out instead, where the drawn combo may fail at the claim."""
+        rules = self.guardrails.rules
+        if not rules.offers and not rules.facts:
+            return ""
+        if drawn.offer not in rules.offers and not self._text(cohort, drawn, situation).requires:
+            return ""
+        found = stand_ins_for(
+            drawn,
+            cohort,
+            distribution,
+            lambda combo: not self._text(cohort, combo, situation).requires,
+        )
+        return _json(
+            [
+                StandIn(
+                    combo.key, **self._message(self._text(cohort, combo, situation), situation)
+                )
+                for combo in found
+            ]
+        )
+
+    def _text(self, cohort: Cohort, combo: Combo, situation: Situation) -> Text:
         catalogue = self.guardrails.rules.catalogue
         text = catalogue.find(
             cohort.name, combo.channel, combo.angle, combo.offer, situation.chain
         )
         if text is None:  # the guardrails let no combo through without its text
             raise AssertionError(f"{combo.key} is eligible and has no text")
-        title, body = catalogue.render(text, situation.values)
+        return text
+
+    def _message(self, text: Text, situation: Situation) -> dict[str, str]:
+        title, body = self.guardrails.rules.catalogue.render(text, situation.values)
         return {"language": text.language, "title": title, "body": body}
+
+
+def _json(value: Mapping[str, FactValue] | Sequence[StandIn]) -> str:
+    return msgspec.json.encode(value).decode() if value else ""
 
 
 def features_of(event_properties: Properties) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """What must hold for the texts, cohorts and placeholders together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from experiment_engine.configuration.copy_files import place_of
 from experiment_engine.configuration.tables import dotted, mistake, nearest
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.delivery.copy import Catalogue, Text
+from experiment_engine.domain.rules import Rules
 
 
 def check_placeholders(catalogue: Catalogue) -> None:
@@ -24,6 +25,43 @@ def check_placeholders(catalogue: Catalogue) -> None:
                         (*path, part),
                         stand_in="-",
                     )
+
+
+def check_facts(rules: Rules) -> None:
+    """Refuse a fact that is not declared, and an angle whose every text rests on one (R16)."""
+    for key, text in rules.catalogue.texts.items():
+        for name in text.requires:
+            if name not in rules.facts:
+                file, path = place_of(key)
+                guess = nearest(name, rules.facts, "Declared")
+                raise mistake(
+                    file,
+                    f'"{name}" is not declared: add [facts.{name}] to engine.toml{guess}',
+                    (*path, "requires"),
+                )
+    if rules.facts:
+        for language in dict.fromkeys(key[0] for key in rules.catalogue.texts):
+            for cohort in rules.cohorts.values():
+                _check_facts_of(cohort, rules.languages.chain(language), rules.catalogue)
+
+
+def _check_facts_of(cohort: Cohort, chain: Sequence[str], catalogue: Catalogue) -> None:
+    bound: dict[str, Text] = {}
+    free: set[str] = set()
+    for combo in cohort.space.combos:
+        text = catalogue.find(cohort.name, combo.channel, combo.angle, combo.offer, chain)
+        if text is not None and text.requires:
+            bound.setdefault(combo.angle, text)
+        elif text is not None:
+            free.add(combo.angle)
+    for angle, text in bound.items():
+        if angle not in free:
+            raise mistake(
+                f"copy/{text.language}.toml",
+                f"every text of cohort {cohort.name}, angle {angle} rests on a fact"
+                f" ({', '.join(text.requires)}): write one that needs none",
+                where=dotted((cohort.name, angle)),
+            )
 
 
 def check_texts(catalogue: Catalogue, cohorts: Iterable[Cohort], default: str) -> None:

@@ -5,7 +5,14 @@ from typing import Literal, get_args
 
 from experiment_engine.configuration.cohort_file import CHANNELS
 from experiment_engine.configuration.engine_file import read_frequency_cap, read_quiet_hours
-from experiment_engine.configuration.kinds import CAMPAIGN, DEEP_LINK, choice, whole
+from experiment_engine.configuration.kinds import (
+    CAMPAIGN,
+    DEEP_LINK,
+    SCHEME,
+    choice,
+    list_of,
+    whole,
+)
 from experiment_engine.configuration.languages import require_language
 from experiment_engine.configuration.tables import Table, nearest, show
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -19,6 +26,7 @@ _CONSENT: tuple[Consent, ...] = get_args(Consent)
 _ENDPOINT: tuple[Endpoint, ...] = get_args(Endpoint)
 _CAMPAIGN_KEY = ("language", "angle", "offer")
 _CAMPAIGN_NAMES = r"^[^|]+\|[^|]+\|[^|]+$"
+_USUAL_SCHEMES = ("https", "app")
 _KEYS = ("consent", "batch", "max_in_flight", "quiet_hours", "frequency_cap", "deep_link")
 
 
@@ -27,7 +35,23 @@ def read_channels(
 ) -> Mapping[Channel, ChannelRules]:
     """Read the rules of every channel there is; one that is left out has the usual ones."""
     table = engine.table("channels").only(*CHANNELS)
+    links = engine.table("links").only("schemes")
+    schemes = links.get("schemes", list_of(SCHEME), _USUAL_SCHEMES)
+    for channel in CHANNELS:
+        _check_link(table.table(channel), schemes)
     return {channel: _read_channel(channel, table, cohorts, copy) for channel in CHANNELS}
+
+
+def _check_link(table: Table, schemes: Collection[str]) -> None:
+    """Refuse a link whose scheme is not allowed: a slip would lead everybody nowhere, or worse."""
+    link = table.get("deep_link", DEEP_LINK, ChannelRules().deep_link)
+    scheme, parted, _ = link.partition("://")
+    if link and (not parted or scheme.lower() not in schemes):
+        raise table.mistake(
+            "deep_link",
+            f"{show(link)} does not begin with an allowed scheme ({', '.join(schemes)}): mend it,"
+            ' or allow its scheme in engine.toml, [links] schemes = ["https", "myapp"]',
+        )
 
 
 def _read_channel(

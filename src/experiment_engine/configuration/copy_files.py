@@ -3,15 +3,17 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from experiment_engine.configuration.cohort_file import CHANNELS
-from experiment_engine.configuration.kinds import ANY_TEXT, TEXT
+from experiment_engine.configuration.kinds import ANY_TEXT, NAMES, TEXT
 from experiment_engine.configuration.tables import Table
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.delivery.copy import Template, Text
+from experiment_engine.domain.delivery.copy import MAX_VALUE, Template, Text
 from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.domain.identifiers import CohortName
 
 TextKey = tuple[str, str, str, str, str]  # language, cohort or "*", channel, angle, offer or "*"
 ANY = "*"
+
+_LONGEST = {"title": 600, "body": 2_000}  # characters; far above what a phone shows
 
 
 def read_texts(
@@ -69,17 +71,26 @@ def _walk_channel(
 
 
 def _read_text(table: Table, language: str, *, is_push: bool) -> Text:
-    table.only("title", "body")
+    table.only("title", "body", "requires")
     title = table.need("title", TEXT) if is_push else table.get("title", ANY_TEXT, "")
     return Text(
         language=language,
         title=_read_template(table, "title", title),
         body=_read_template(table, "body", table.need("body", TEXT)),
+        requires=table.get("requires", NAMES, ()),
     )
 
 
 def _read_template(table: Table, key: str, text: str) -> Template:
     try:
-        return Template.of(text)
+        template = Template.of(text)
     except ConfigurationError as error:
         raise table.mistake(key, str(error), "-") from None
+    if template.longest > _LONGEST[key]:
+        raise table.mistake(
+            key,
+            f"can be {template.longest} characters long with its placeholders filled in"
+            f" ({MAX_VALUE} each): keep it to {_LONGEST[key]}",
+            "-",
+        )
+    return template

@@ -14,7 +14,7 @@ from experiment_engine.configuration.kinds import (
 )
 from experiment_engine.configuration.tables import Table, show
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import EventName
 from experiment_engine.domain.moments import Duration
@@ -31,6 +31,8 @@ ENGINE_KEYS = (
     "opt_in",
     "channels",
     "placeholders",
+    "facts",
+    "links",
     "offers",
     "send_rate",
     "retention",
@@ -94,16 +96,23 @@ def _read_events(table: Table) -> frozenset[EventName]:
     return frozenset(map(EventName, names or ()))
 
 
-def read_budgets(engine: Table, cohorts: Collection[Cohort]) -> Mapping[str, int]:
-    """Read how many messages a day may carry an offer."""
+def read_budgets(engine: Table, cohorts: Collection[Cohort]) -> Mapping[str, OfferBudget]:
+    """Read how many messages may carry an offer, a day and in all."""
     table = engine.table("offers")
     known = dict.fromkeys(combo.offer for cohort in cohorts for combo in cohort.space.combos)
     budgets = {}
     for offer, budget in table.tables():
         if offer not in known:
             raise table.unknown(offer, known, "offer in any cohort")
-        budgets[offer] = budget.only("per_day").need("per_day", whole(1, 10**9))
+        budgets[offer] = _read_budget(budget.only("per_day", "total"))
     return budgets
+
+
+def _read_budget(table: Table) -> OfferBudget:
+    per_day, total = (table.get(key, whole(1, 10**9), None) for key in ("per_day", "total"))
+    if per_day is None and total is None:
+        raise table.mistake(None, "limits nothing: write per_day, total or both, or take it out")
+    return OfferBudget(per_day, total)
 
 
 def read_send_rate(engine: Table) -> float | None:

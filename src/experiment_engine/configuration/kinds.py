@@ -16,6 +16,18 @@ T = TypeVar("T")
 
 _LONGEST = Duration(3650 * DAY)  # ten years: anything beyond is a slip of the hand
 _LONGEST_NAME = 200
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
+_COMMANDS = {
+    "javascript",
+    "data",
+    "vbscript",
+    "file",
+    "blob",
+    "about",
+    "intent",
+    "content",
+    "view-source",
+}  # what they do is not to lead somewhere
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
@@ -85,6 +97,12 @@ def _deep_link(value: object) -> str | None:
     return None if set("{} ") & set(value.replace("{experiment_id}", "")) else value
 
 
+def _scheme(value: object) -> str | None:
+    if not isinstance(value, str) or not _SCHEME.fullmatch(value):
+        return None
+    return None if value in _COMMANDS else value
+
+
 def _campaign(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
         return str(value)
@@ -148,6 +166,11 @@ CAMPAIGN = Kind(
     'a campaign id in quotes, such as "1700000000"',
     _campaign,
     {"type": ["string", "integer"], "minLength": 1, "minimum": 1, "examples": ["1700000000"]},
+)
+SCHEME = Kind(
+    'a scheme in quotes without "://", such as "myapp", that no browser takes for a command',
+    _scheme,
+    {"type": "string", "pattern": "^[a-z][a-z0-9+.-]*$", "examples": ["myapp"]},
 )
 
 
@@ -215,6 +238,21 @@ def list_of(kind: Kind[T], *, may_be_empty: bool = False) -> Kind[tuple[T, ...]]
         "examples": [[kind.stand_in]],
     }
     return Kind(f"a list, each entry once: {kind.expected}", read, schema)
+
+
+def _one_or_more(kind: Kind[T]) -> Kind[tuple[T, ...]]:
+    """Take one value, or a list of different ones."""
+    several = list_of(kind)
+
+    def read(value: object) -> tuple[T, ...] | None:
+        one = kind.read(value)
+        return several.read(value) if one is None else (one,)
+
+    schema = {"anyOf": [dict(kind.schema), dict(several.schema)], "examples": [kind.stand_in]}
+    return Kind(f"{kind.expected}, or {several.expected}", read, schema)
+
+
+NAMES = _one_or_more(NAME)
 
 
 def spell(duration: Duration) -> str:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from experiment_engine.configuration.catalogue_checks import check_placeholders, check_texts
+from experiment_engine.configuration.catalogue_checks import (
+    check_facts,
+    check_placeholders,
+    check_texts,
+)
 from experiment_engine.configuration.channel_tables import read_channels
 from experiment_engine.configuration.cohort_file import read_cohort
 from experiment_engine.configuration.copy_files import read_texts
@@ -18,6 +22,7 @@ from experiment_engine.configuration.engine_file import (
     read_send_rate,
     read_timezone,
 )
+from experiment_engine.configuration.fact_tables import read_facts
 from experiment_engine.configuration.files import ConfigurationFiles, read_files
 from experiment_engine.configuration.kinds import spell
 from experiment_engine.configuration.languages import read_languages
@@ -48,6 +53,7 @@ def read(files: ConfigurationFiles) -> Rules:
     cohorts = _read_cohorts(files)
     rules = _read_rules(files, cohorts)
     check_placeholders(rules.catalogue)
+    check_facts(rules)
     check_texts(rules.catalogue, cohorts.values(), rules.languages.default)
     if rules.retention.experiments < rules.memory():
         raise files.engine.table("retention").mistake(
@@ -85,7 +91,8 @@ def _read_rules(files: ConfigurationFiles, cohorts: dict[CohortName, Cohort]) ->
         holdout_share=read_holdout_share(engine),
         opt_out_events=opt_out,
         opt_in_events=opt_in,
-        offers_per_day=read_budgets(engine, cohorts.values()),
+        facts=read_facts(engine),
+        offers=read_budgets(engine, cohorts.values()),
         send_per_second=read_send_rate(engine),
         retention=read_retention(engine),
         fingerprint=files.fingerprint,

@@ -17,7 +17,7 @@ def _path(value: object) -> tuple[str, str] | None:
     return (folder, key) if folder in _SOURCES and NAME.read(key) else None
 
 
-_FROM = Kind(
+FROM = Kind(
     '"event_properties.<name>" or "user_properties.<name>"',
     _path,
     {
@@ -45,7 +45,7 @@ def _read_placeholder(name: str, table: Table, copy: Mapping[str, Table]) -> Pla
         require_language(defaults, language, language, copy)
     return Placeholder(
         name=name,
-        path=table.need("from", _FROM),
+        path=table.need("from", FROM),
         default=table.get("default", STAND_IN, None),
         defaults=defaults.each(STAND_IN),
     )

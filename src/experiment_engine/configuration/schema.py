@@ -42,6 +42,7 @@ _ENGINE: Mapping[str, object] = {
             "defaults": {"hi": "आपका शो"},
         }
     },
+    "facts": {"seats_left": {"from": "event_properties.left", "kind": "number", "at_least": 1}},
     "offers": {"gift": {"per_day": 5000}},
     "send_rate": {"per_second": 200},
 }

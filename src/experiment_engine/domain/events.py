@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from experiment_engine.domain.identifiers import (
     EVERY_CHANNEL,
@@ -27,6 +28,13 @@ class Source(StrEnum):
     BACKEND = "backend"  # a server of the app's own
     CLEVERTAP = "clevertap"
     API = "api"
+
+
+class Terms(NamedTuple):
+    """What a user agreed to, as far as that was told."""
+
+    text_version: str | None = None
+    purpose: str | None = None
 
 
 class FeedbackKind(StrEnum):
@@ -76,6 +84,7 @@ class Chosen:
     source: Source
     channel: Channel = EVERY_CHANNEL
     experiment_id: ExperimentId | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What may go out to whom, and when: at the decision, and again at the claim."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -14,6 +14,7 @@ from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
+from experiment_engine.domain.delivery.facts import FactValue
 from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.domain.pausing import scopes_of
@@ -24,6 +25,7 @@ OVERDUE_GRACE = MINUTE  # a combo this late is still what it says (R7)
 SPREAD = Duration(30 * MINUTE)  # over which postponed messages go out after quiet hours (R8)
 
 Timing = tuple[Reason | None, ...]  # for every delay and channel, in the order of the space
+Lacking = tuple[frozenset[tuple[str, Reason]], ...]  # facts on which no text may rest; likewise
 
 _MEMO_LIMIT = 20_000  # situations remembered: far above what one configuration can produce
 
@@ -63,8 +65,9 @@ class Situation(msgspec.Struct, frozen=True):
     chain: tuple[str, ...]  # languages to try
     values: Mapping[str, str]  # of the placeholders
     failing: frozenset[Channel] = frozenset()
-    spent: frozenset[str] = frozenset()  # offers whose budget of the day is used up
+    spent: frozenset[str] = frozenset()  # offers whose budget is used up
     paused: frozenset[str] = frozenset()  # scopes, as in `domain.pausing`
+    facts: Mapping[str, FactValue] = msgspec.field(default_factory=dict)
 
 
 @dataclass
@@ -209,6 +212,7 @@ class Guardrails:
         postponed: bool,
     ) -> Eligibility:
         absent = self._placeholders.difference(situation.values)
+        lacking = self._lacking(cohort, situation, postponed=postponed)
         key = (
             cohort.name,
             channels,
@@ -217,6 +221,7 @@ class Guardrails:
             absent,
             situation.spent,
             situation.paused,
+            lacking,
             postponed,
         )
         found = self._memo.get(key)
@@ -224,9 +229,33 @@ class Guardrails:
             if len(self._memo) >= _MEMO_LIMIT:
                 self._memo.clear()
             found = self._memo[key] = self._work_out(
-                cohort, situation, channels, timing, postponed=postponed
+                cohort, situation, channels, timing, lacking, postponed=postponed
             )
         return found
+
+    def _lacking(self, cohort: Cohort, situation: Situation, *, postponed: bool) -> Lacking:
+        """Return which facts do not hold when each message is planned to go out."""
+        if not self.rules.facts:
+            return ()
+        return tuple(
+            frozenset(
+                (name, refusal)
+                for name, fact in self.rules.facts.items()
+                if (refusal := fact.refusal(situation.facts.get(name), at)) is not None
+            )
+            for at in self._planned(cohort, situation, postponed=postponed)
+        )
+
+    def _planned(
+        self, cohort: Cohort, situation: Situation, *, postponed: bool
+    ) -> Iterator[Instant]:
+        """Return the latest moment at which each delay's message on each channel is planned."""
+        for delay, channel in product(cohort.space.delays, cohort.space.channels):
+            at = max(Instant(situation.triggered_at + delay), situation.now)
+            if postponed:
+                start = self._first_quiet_due(cohort, channel, situation)
+                at = self.after_quiet_hours(channel, situation.zone, start, 1.0)
+            yield at
 
     def _work_out(
         self,
@@ -234,19 +263,23 @@ class Guardrails:
         situation: Situation,
         channels: tuple[Reason | None, ...],
         timing: Timing,
+        lacking: Lacking,
         *,
         postponed: bool,
     ) -> Eligibility:
         by_channel = dict(zip(cohort.space.channels, channels, strict=True))
-        slots = product(cohort.space.delays, cohort.space.channels)
+        slots = list(product(cohort.space.delays, cohort.space.channels))
         by_slot = dict(zip(slots, timing, strict=True))
+        facts = {slot: dict(lacks) for slot, lacks in zip(slots, lacking, strict=False)}
         eligible: list[int] = []
         refused: dict[Reason, list[int]] = {}
         for combo in cohort.space.combos:
             reason = (
                 self._pause_refusal(cohort, combo, situation)
                 or by_channel[combo.channel]
-                or self._message_refusal(cohort, combo, situation)
+                or self._message_refusal(
+                    cohort, combo, situation, facts.get((combo.delay, combo.channel), {})
+                )
                 or by_slot[combo.delay, combo.channel]
             )
             if reason is None:
@@ -262,7 +295,11 @@ class Guardrails:
         return None
 
     def _message_refusal(
-        self, cohort: Cohort, combo: Combo, situation: Situation
+        self,
+        cohort: Cohort,
+        combo: Combo,
+        situation: Situation,
+        lacking: Mapping[str, Reason],
     ) -> Reason | None:
         if combo.offer in situation.spent:
             return Reason.OFFER_BUDGET
@@ -272,12 +309,19 @@ class Guardrails:
         )
         if text is None or catalogue.missing(text, situation.values):
             return Reason.MISSING_VALUE
+        if lacking:
+            for name in text.requires:
+                if name in lacking:
+                    return lacking[name]
+        return None if self.can_be_addressed(combo, text.language) else Reason.NO_CAMPAIGN
+
+    def can_be_addressed(self, combo: Combo, language: str) -> bool:
+        """Say whether the provider has what the combo's text goes out through."""
         rules = self.rules.channels[combo.channel]
         needs_campaign = combo.channel == WHATSAPP and rules.endpoint == "externaltrigger"
-        if needs_campaign and self.mode is Mode.LIVE:
-            campaign = rules.campaign(text.language, combo.angle, combo.offer)
-            return Reason.NO_CAMPAIGN if campaign is None else None
-        return None
+        if not needs_campaign or self.mode is not Mode.LIVE:
+            return True
+        return rules.campaign(language, combo.angle, combo.offer) is not None
 
 
 def still_wanted(cohort: Cohort, experiment: Experiment, user: User) -> bool:

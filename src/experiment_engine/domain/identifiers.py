@@ -13,3 +13,10 @@ DistributionId = NewType("DistributionId", str)
 CallId = NewType("CallId", str)  # one call at the provider; the fencing token of what it carries
 
 EVERY_CHANNEL = Channel("*")  # a choice of the user that holds for all channels
+
+ERASED = "erased:"  # how the ids of users who are forgotten begin
+
+
+def is_erased_id(user_id: UserId) -> bool:
+    """Say whether this stands for somebody who is forgotten."""
+    return user_id.startswith(ERASED)

@@ -18,7 +18,7 @@ DAY = Duration(86_400_000)
 _UNITS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": DAY}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(s|min|h|d)")  # longer is no span of time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = Instant(253_402_300_799_999)  # the last millisecond that a datetime can say
+LATEST = Instant(253_402_300_799_999)  # the last millisecond that a datetime can say
 
 
 def parse_duration(text: str) -> Duration:
@@ -37,7 +37,7 @@ def to_instant(moment: datetime) -> Instant:
 
 def to_datetime(instant: Instant) -> datetime:
     """Convert to an aware UTC datetime."""
-    return _EPOCH + timedelta(milliseconds=min(instant, _LATEST))
+    return _EPOCH + timedelta(milliseconds=min(instant, LATEST))
 
 
 def iso(instant: Instant) -> str:

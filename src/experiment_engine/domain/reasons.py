@@ -28,6 +28,8 @@ class Reason(StrEnum):
     QUIET_HOURS = "quiet_hours"
     FREQUENCY_CAP = "frequency_cap"
     OFFER_BUDGET = "offer_budget"
+    FACT_MISSING = "fact_missing"  # what the text rests on is not known, or too little
+    FACT_EXPIRED = "fact_expired"  # what the text rests on is over when it would go out
     # feedback that finds nothing
     MISMATCH = "mismatch"  # the experiment is another user's
     UNKNOWN_EXPERIMENT = "unknown_experiment"

@@ -7,7 +7,8 @@ from typing import Literal
 
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.copy import Catalogue
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.facts import FactRule
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import Channel, CohortName, EventName
 from experiment_engine.domain.moments import DAY, MINUTE, Duration
@@ -93,7 +94,8 @@ class Rules:
     holdout_share: float = 0.05
     opt_out_events: frozenset[EventName] = frozenset()
     opt_in_events: frozenset[EventName] = frozenset()
-    offers_per_day: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, FactRule] = field(default_factory=dict)
+    offers: Mapping[str, OfferBudget] = field(default_factory=dict)
     send_per_second: float | None = None
     retention: Retention = field(default_factory=Retention)
     fingerprint: str = ""  # of the files' content: two processes with the same one agree

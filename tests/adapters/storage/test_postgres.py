@@ -31,6 +31,7 @@ from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate
 from experiment_engine.adapters.storage.postgres_transaction import PostgresTransaction
 from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.application.changes import Changes
+from experiment_engine.domain.delivery.limits import OfferBudget
 from experiment_engine.domain.errors import (
     ConfigurationError,
     OutcomeUnknown,
@@ -273,7 +274,7 @@ def test_an_offer_budget_is_one_for_all(another: Open, aside: ThreadPoolExecutor
     cohort = a_cohort(
         delays=("2min",), angles=("urgency",), channels=("push", "whatsapp"), offers=("trial",)
     )
-    rules = some_rules(cohort, offers_per_day={"trial": 7})
+    rules = some_rules(cohort, offers={"trial": OfferBudget(7)})
     worlds = [_apart(another(), rules) for _ in range(2)]
     worlds[0].take(*(happened(user=f"u{number}") for number in range(60)))
     for world in worlds:

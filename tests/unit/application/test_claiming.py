@@ -26,11 +26,12 @@ from tests.support.builders import (
 from tests.support.fakes import an_answer
 
 from experiment_engine.adapters.storage import tables
+from experiment_engine.application.changes import ALL_DAYS
 from experiment_engine.application.deliver import LEASE
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.delivery.copy import Placeholder
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.message import Call, Verdict
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import ExperimentId, UserId
@@ -323,7 +324,7 @@ def test_the_order_of_checks(first: str) -> None:
         if "cap" in against:
             changes["frequency_cap"] = FrequencyCap(1, WEEK)
         if "budget" in against:
-            changes["offers_per_day"] = {"rupee_1": 0}
+            changes["offers"] = {"rupee_1": OfferBudget(0)}
         world.restart(replace(world.rules, **changes))
         if "paused" in against:
             world.pause()
@@ -414,11 +415,15 @@ def test_a_channel_s_own_cap_counts_its_own_messages() -> None:
 
 def offering(budget: int, **changes: object) -> Rules:
     cohort = a_cohort(delays=("2min",), angles=("urgency",), offers=("rupee_1",))
-    return some_rules(cohort, offers_per_day={"rupee_1": budget}, **changes)
+    return some_rules(cohort, offers={"rupee_1": OfferBudget(budget)}, **changes)
 
 
 def used(world: World) -> list[int]:
-    return [row["used"] for row in world.rows(tables.offer_use)]
+    """Return what each day's messages used of the budget; the sum over all days agrees."""
+    rows = world.rows(tables.offer_use)
+    days = [row["used"] for row in rows if row["day"] != ALL_DAYS]
+    assert sum(days) == sum(row["used"] for row in rows if row["day"] == ALL_DAYS)
+    return days
 
 
 def test_a_budget_inside_one_claim() -> None:

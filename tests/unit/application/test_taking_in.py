@@ -304,9 +304,10 @@ def test_choices_keep_their_source(world: World) -> None:
     """Who told of a no or a yes, and when, is kept."""
     world.take(said_no(at=NOW - HOUR), said_yes(at=NOW))
 
+    told = {"source": "api", "text_version": None, "purpose": None}
     assert world.rows(tables.choice) == [
-        {"user_id": USER, "channel": "*", "allowed": False, "at": NOW - HOUR, "source": "api"},
-        {"user_id": USER, "channel": "*", "allowed": True, "at": NOW, "source": "api"},
+        {"user_id": USER, "channel": "*", "allowed": False, "at": NOW - HOUR, **told},
+        {"user_id": USER, "channel": "*", "allowed": True, "at": NOW, **told},
     ]
 
 

@@ -36,7 +36,7 @@ from experiment_engine.domain.bandit.decision import SPREAD, stream
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.delivery.copy import Catalogue, Placeholder
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.message import Verdict
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import Channel, UserId
@@ -277,7 +277,7 @@ def test_frequency_cap_at_the_decision() -> None:
 def test_offer_budget_at_the_decision() -> None:
     """An offer whose budget of the day is used up is not eligible, others are (CONTRACT 4)."""
     cohort = a_cohort(delays=("2min",), angles=("urgency",), offers=("none", "rupee_1"))
-    with a_world(some_rules(cohort, offers_per_day={"rupee_1": 1})) as world:
+    with a_world(some_rules(cohort, offers={"rupee_1": OfferBudget(1)})) as world:
         for number in range(12):
             world.one(happened(user=f"usr_{number}"))
         world.clock.advance("2min")

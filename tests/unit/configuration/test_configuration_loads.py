@@ -9,7 +9,7 @@ from tests.unit.configuration.small_folder import SMALL, write
 
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.cohorts.cohort import Prior, Trigger
-from experiment_engine.domain.delivery.limits import FrequencyCap
+from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import Channel, CohortName, EventName
 from experiment_engine.domain.moments import DAY, HOUR, MINUTE, Duration
@@ -80,7 +80,7 @@ def test_whole_engine_file(tmp_path: Path) -> None:
     assert rules.holdout_share == 0.05
     assert rules.opt_out_events == {"push_off"}
     assert rules.opt_in_events == {"push_on"}
-    assert rules.offers_per_day == {"rupee_1_trial": 5000}
+    assert rules.offers == {"rupee_1_trial": OfferBudget(per_day=5000)}
     assert rules.send_per_second == 200
     assert rules.retention == Retention(raw_events=Duration(90 * DAY))
     assert rules.channels[PUSH] == ChannelRules(

@@ -479,7 +479,7 @@ def test_consent(
 
 def test_the_erased_are_not_contacted() -> None:
     """Nobody writes to a user who asked to be forgotten."""
-    user = User(USER, erased=True)
+    user = User(USER, erased_at=NOW)
 
     assert Guardrails(some_rules(), Mode.LIVE).may_contact(PUSH, user) is Reason.ERASED
 

@@ -23,6 +23,7 @@ from experiment_engine.adapters.json_input import (
     not_json,
     opening,
 )
+from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import (
     Chosen,
@@ -31,6 +32,7 @@ from experiment_engine.domain.events import (
     FeedbackKind,
     Ping,
     Source,
+    Terms,
     Unreadable,
 )
 from experiment_engine.domain.identifiers import (
@@ -75,6 +77,7 @@ class _Report:
     experiment_id: ExperimentId | None
     at: Instant | None
     channel: Channel
+    terms: Terms
     raw: bytes
 
 
@@ -109,6 +112,7 @@ def _opted_out(report: _Report) -> Fact:
         source=Source.CLEVERTAP,
         channel=report.channel,
         experiment_id=report.experiment_id,
+        terms=report.terms,
     )
 
 
@@ -201,6 +205,12 @@ def _report(own: Members, shared: Members, raw: bytes) -> _Report:
         None if experiment is None else ExperimentId(experiment),
         instant_of(_rendered((own, shared), _TIME)),
         _channel_of(_rendered((own, event, shared, *settings), _CHANNEL)),
+        Terms(
+            *(
+                clean(_rendered((own, event, shared), (name,)))
+                for name in ("text_version", "purpose")
+            )
+        ),
         raw,
     )
 

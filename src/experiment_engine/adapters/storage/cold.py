@@ -15,12 +15,15 @@ from sqlalchemy import (
 )
 
 from experiment_engine.adapters.storage import rows, tables
+from experiment_engine.application.changes import ALL_DAYS
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.ports import Retained
 from experiment_engine.domain.bandit.reward import Counts
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
+from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.identifiers import (
+    ERASED,
     Channel,
     CohortName,
     ComboKey,
@@ -56,14 +59,19 @@ class ColdStatements:
         if not known.rowcount:
             self.core.execute(health.insert().values(channel=channel, **now))
 
-    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, int]:
-        """Return how many messages carried each offer on a day (days since 1970)."""
+    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, OfferUse]:
+        """Return how many messages carried each offer on a day (days since 1970), and in all."""
         del exact  # its writer has the database to itself
         use = tables.offer_use.c
         found = self.core.execute(
-            select(use.offer, use.used).where(use.mode == mode.value, use.day == day)
+            select(use.offer, use.day, use.used).where(
+                use.mode == mode.value, use.day.in_((day, ALL_DAYS))
+            )
         )
-        return dict(tuple(row) for row in found)
+        used: dict[str, dict[int, int]] = {}
+        for offer, which, number in found:
+            used.setdefault(offer, {})[which] = int(number)
+        return {offer: OfferUse(by.get(day, 0), by.get(ALL_DAYS, 0)) for offer, by in used.items()}
 
     def set_paused(self, scope: str, *, paused: bool, at: Instant) -> None:
         """Pause or resume one cohort, or EVERYTHING."""
@@ -183,7 +191,7 @@ class ColdStatements:
         """
         hashed = rows.user_hash(user_id, self.erasure_key)
         made, tried = tables.experiment, tables.attempt
-        nobody = f"erased:{hashed}"
+        nobody = f"{ERASED}{hashed}"
         theirs = select(made.c.id).where(made.c.user_id == user_id)
         self.core.execute(
             update(tried)

@@ -16,7 +16,7 @@ from experiment_engine.application.evidence import (
     StoredSnapshot,
 )
 from experiment_engine.domain.bandit.context import ContextLevels
-from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.bandit.reward import TEACHING, Group
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey, SnapshotId
@@ -26,6 +26,7 @@ _HOURS_A_DAY = 24
 _count = tables.combo_count.c
 _told = tables.conversion_count.c
 _kept = tables.snapshot.c
+_TEACHING = [group.value for group in TEACHING]
 
 
 class EvidenceReader(MeasuringStatements):
@@ -86,7 +87,7 @@ class EvidenceReader(MeasuringStatements):
                 _told.cohort == cohort,
                 _told.hour >= hours[0],
                 _told.hour < hours[1],
-                _told.counted_for != Group.HOLDOUT.value,
+                _told.counted_for.in_(_TEACHING),
             )
             .group_by(_told.combo_key, _told.source, _told.age_bucket)
         )
@@ -214,5 +215,5 @@ def _messaged(mode: Mode, cohort: CohortName) -> tuple[Any, ...]:
     return (
         _count.mode == mode.value,
         _count.cohort == cohort,
-        _count.counted_for != Group.HOLDOUT.value,
+        _count.counted_for.in_(_TEACHING),
     )

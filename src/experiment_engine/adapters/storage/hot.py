@@ -116,8 +116,8 @@ class HotStatements(ABC):
 
     def _mark_erased(self, users: dict[UserId, User], user_ids: Sequence[UserId]) -> None:
         hashes = {rows.user_hash(user_id, self.erasure_key): user_id for user_id in user_ids}
-        for (found_hash,) in self._ask(self.sql.ERASED, self._keys(list(hashes))):
-            _known(users, hashes[found_hash]).erased = True
+        for found_hash, at in self._ask(self.sql.ERASED, self._keys(list(hashes))):
+            _known(users, hashes[found_hash]).erased_at = at
 
     def switches(self, now: Instant) -> Switches:
         """Return what is switched off, offers apart."""
@@ -172,6 +172,8 @@ class HotStatements(ABC):
             self.sql.ADD_EXPERIMENT,
             [rows.new_experiment_row(*decided) for decided in changes.decided.values()],
         )
+        replaced = [rows.replaced_text_row(one) for one in changes.replaced]
+        self._run(self.sql.REPLACE_TEXT, replaced)
         self._store_distributions(changes)
         self._store_people(changes)
         self._store_attempts(changes)
@@ -201,7 +203,7 @@ class HotStatements(ABC):
         )
         self._run(
             self.sql.ADD_CHOICE,
-            [(u, channel, ok, at, who.value) for u, channel, ok, at, who in changes.choices],
+            [(*c[:4], c.source.value, *c.terms) for c in changes.choices],
         )
         self._run(
             self.sql.ADD_COUNTED,
@@ -230,6 +232,10 @@ class HotStatements(ABC):
             sorted(
                 (m.value, cohort, held, n) for (m, cohort, held), n in changes.experiments.items()
             ),
+        )
+        self._run(
+            self.sql.ADD_ANSWERS,
+            sorted((m.value, *key, number) for (m, *key), number in changes.answers.items()),
         )
         self._run(
             self.sql.ADD_OFFER_USE,

@@ -84,7 +84,7 @@ SELECT user_id, cohort, dedup_key, at FROM counted WHERE user_id = ANY(%s::text[
 
 ANY_ERASED = "SELECT 1 FROM erased LIMIT 1"
 
-ERASED = "SELECT user_hash FROM erased WHERE user_hash = ANY(%s::text[])"
+ERASED = "SELECT user_hash, at FROM erased WHERE user_hash = ANY(%s::text[])"
 
 PAUSED = "SELECT scope FROM pause"
 
@@ -105,7 +105,7 @@ ADD_QUARANTINED = _insert(
 CHANGE_EXPERIMENT = _change(
     tables.experiment,
     "postponed, due_at, expires_at, state, reason, placed_at, opened_at, converted_at, attempts,"
-    " call_id, lease_until, converted_by, value, slot",
+    " call_id, lease_until, converted_by, value, replaced_by, replaced_for, slot",
     "id, user_id",
 )
 
@@ -127,7 +127,7 @@ ADD_GOAL = _insert(
 
 ADD_CHOICE = _insert(
     tables.choice,
-    "user_id, channel, allowed, at, source",
+    "user_id, channel, allowed, at, source, text_version, purpose",
     "ON CONFLICT (user_id, channel, allowed, at) DO NOTHING",
 )
 
@@ -167,6 +167,10 @@ ADD_OFFER_USE = _insert(
     " SET used = greatest(0, offer_use.used + excluded.used)",
 )
 
+ADD_ANSWERS = _add_up(tables.answer_count, "mode, cohort, status, reason", "answers")
+
+REPLACE_TEXT = _change(tables.experiment, "language, title, body, drawn_text", "id, user_id")
+
 # As above, with the rows locked: whoever waited for them sees what the other wrote.
 FAILING_EXACTLY = f"{FAILING} ORDER BY channel FOR UPDATE"
 
@@ -193,7 +197,7 @@ END_ATTEMPT = _change(
 
 # Rows that another worker deals out at this moment are passed over.
 DUE = """
-SELECT id, user_id, zone, language, title, body, seed FROM experiment
+SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins FROM experiment
  WHERE state = 'scheduled' AND channel = %s AND held_out = %s AND due_at <= %s
    AND (expires_at < %s OR cohort <> ALL(%s::text[]))
  ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED

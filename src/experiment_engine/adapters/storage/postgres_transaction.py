@@ -22,6 +22,7 @@ from experiment_engine.application.changes import Changes
 from experiment_engine.application.ports import Switches
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.experiment import Due, Mode
+from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.identifiers import (
     CallId,
     Channel,
@@ -96,7 +97,7 @@ class PostgresTransaction(HotStatements, ColdStatements, LearningStatements, Led
         self._ask(statements.ADD_RATE)
         return super().rate_free_at()
 
-    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, int]:
+    def offers_used(self, mode: Mode, day: int, *, exact: bool = False) -> Mapping[str, OfferUse]:
         """Return how many messages carried each offer; an exact claim has the offers alone."""
         if exact:
             self._ask(statements.LOCK_ALONE, _OFFERS)

@@ -13,6 +13,7 @@ from experiment_engine.adapters.storage.evidence import EvidenceReader
 from experiment_engine.application.evidence import Frozen, Learned
 from experiment_engine.application.report_records import (
     AttemptRecord,
+    ChoiceRecord,
     ComboCounts,
     DistributionRecord,
     ExperimentRecord,
@@ -118,13 +119,15 @@ class StorageReader:
         opened = case((_made.opened_at.is_not(None), 1), else_=0)
         group = case(
             (_made.held_out, Group.HOLDOUT.value),
+            (_made.replaced_by.is_not(None), Group.REPLACED.value),
             (_made.postponed, Group.POSTPONED.value),
             else_=Group.COMBO.value,
         )
+        combo = func.coalesce(_made.replaced_by, _made.combo_key)
         query = (
             select(
                 _made.cohort,
-                _made.combo_key,
+                combo,
                 group,
                 func.sum(sent + held + before + waits),
                 func.sum((sent + held) * converted + before),
@@ -134,7 +137,7 @@ class StorageReader:
                 func.sum(((sent + held) * converted + before) * func.coalesce(_made.value, 0)),
             )
             .where(_made.mode == mode.value, _made.decided_at >= since)
-            .group_by(_made.cohort, _made.combo_key, group)
+            .group_by(_made.cohort, combo, group)
         )
         if cohort is not None:
             query = query.where(_made.cohort == cohort)
@@ -150,6 +153,31 @@ class StorageReader:
         if cohort is not None:
             query = query.where(_made.cohort == cohort)
         return {(state, reason): number for state, reason, number in self._rows(query)}
+
+    def replaced_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[str, int]:
+        """Return how many messages were replaced by another, by reason."""
+        query = (
+            select(_made.replaced_for, func.count())
+            .where(_made.mode == mode.value, _made.replaced_by.is_not(None))
+            .group_by(_made.replaced_for)
+        )
+        if cohort is not None:
+            query = query.where(_made.cohort == cohort)
+        return dict(tuple(row) for row in self._rows(query))
+
+    def answer_counts(
+        self, mode: Mode, cohort: CohortName | None
+    ) -> Mapping[tuple[str, str], int]:
+        """Return what events were answered: status and reason, how often."""
+        kept = tables.answer_count.c
+        query = (
+            select(kept.status, kept.reason, func.sum(kept.answers))
+            .where(kept.mode == mode.value)
+            .group_by(kept.status, kept.reason)
+        )
+        if cohort is not None:
+            query = query.where(kept.cohort == cohort)
+        return {(status, reason): int(number) for status, reason, number in self._rows(query)}
 
     def experiment(self, experiment_id: ExperimentId) -> ExperimentRecord | None:
         """Return one experiment as it is kept."""
@@ -246,15 +274,15 @@ class StorageReader:
         )
         return [KeptEvent(*row) for row in self._rows(query)]
 
-    def users_choices(self, user_id: UserId) -> Sequence[tuple[str, bool, Instant, str]]:
-        """Return a user's consents and opt-outs: channel, allowed, when, from where."""
+    def users_choices(self, user_id: UserId) -> Sequence[ChoiceRecord]:
+        """Return a user's consents and opt-outs, newest first."""
         said = tables.choice.c
         query = (
-            select(said.channel, said.allowed, said.at, said.source)
+            select(*(said[name] for name in ChoiceRecord.__dataclass_fields__))
             .where(said.user_id == user_id)
             .order_by(desc(said.at))
         )
-        return [(c, bool(ok), Instant(at), source) for c, ok, at, source in self._rows(query)]
+        return [ChoiceRecord(*row) for row in self._rows(query)]
 
     def quarantine(self, limit: int) -> Sequence[QuarantineRecord]:
         """Return what was not understood, newest first."""

@@ -22,7 +22,7 @@ from experiment_engine.application.page_records import (
     WaitingCount,
 )
 from experiment_engine.application.report_records import KeptEvent, QuarantineRecord
-from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.bandit.reward import TEACHING
 from experiment_engine.domain.delivery.experiment import Mode, State
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import DAY, Duration, Instant
@@ -100,7 +100,7 @@ class PageReader:
                 told.mode == mode.value,
                 told.cohort == cohort,
                 told.hour < before_hour,
-                told.counted_for != Group.HOLDOUT.value,
+                told.counted_for.in_([group.value for group in TEACHING]),
             )
             .group_by(told.age_bucket)
         )

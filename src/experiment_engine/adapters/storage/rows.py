@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from experiment_engine.adapters.storage.tables import WAITING_SLOT
-from experiment_engine.application.changes import EndedAttempt, Quarantined, StoredEvent
+from experiment_engine.application.changes import EndedAttempt, Quarantined, Replaced, StoredEvent
 from experiment_engine.domain.bandit.change_alarm import Change
 from experiment_engine.domain.bandit.decision import Distribution
 from experiment_engine.domain.bandit.policy import Arrays
@@ -77,6 +77,8 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         made.levels,
         made.converted_by,
         made.value,
+        made.replaced_by,
+        _plain(made.replaced_for),
         _slot(made),
         decided.event_key,
         decided.zone,
@@ -88,6 +90,8 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         decided.title,
         decided.body,
         decided.context,
+        decided.facts,
+        decided.stand_ins,
     )
 
 
@@ -107,10 +111,20 @@ def changed_experiment_row(changed: Experiment) -> Row:
         changed.lease_until,
         changed.converted_by,
         changed.value,
+        changed.replaced_by,
+        _plain(changed.replaced_for),
         _slot(changed),
         changed.id,
         changed.user_id,
     )
+
+
+def replaced_text_row(replaced: Replaced) -> Row:
+    """Return the values of `REPLACE_TEXT`."""
+    text, drawn = replaced.stand_in, replaced.drawn
+    kept = to_json({"language": drawn.language, "title": drawn.title, "body": drawn.body})
+    made = replaced.experiment
+    return (text.language, text.title, text.body, kept, made.id, made.user_id)
 
 
 def _plain(reason: str | None) -> str | None:

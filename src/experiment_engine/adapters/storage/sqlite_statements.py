@@ -44,7 +44,7 @@ SELECT user_id, cohort, dedup_key, at FROM counted
 
 ANY_ERASED = "SELECT 1 FROM erased LIMIT 1"
 
-ERASED = "SELECT user_hash FROM erased WHERE user_hash IN (SELECT value FROM json_each(?))"
+ERASED = "SELECT user_hash, at FROM erased WHERE user_hash IN (SELECT value FROM json_each(?))"
 
 ADD_EVENT = """
 INSERT INTO event (user_id, dedup_key, source, name, happened_at, received_at, raw, status,
@@ -59,14 +59,14 @@ ON CONFLICT (source, digest) DO NOTHING
 
 ADD_EXPERIMENT = f"""
 INSERT INTO experiment ({EXPERIMENT_COLUMNS}, {DECIDED_COLUMNS})
-VALUES ({", ".join("?" * 36)})
+VALUES ({", ".join("?" * 40)})
 """
 
 CHANGE_EXPERIMENT = """
 UPDATE experiment
    SET postponed = ?, due_at = ?, expires_at = ?, state = ?, reason = ?, placed_at = ?,
        opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?,
-       converted_by = ?, value = ?, slot = ?
+       converted_by = ?, value = ?, replaced_by = ?, replaced_for = ?, slot = ?
  WHERE id = ? AND user_id = ?
 """
 
@@ -86,7 +86,8 @@ ON CONFLICT (user_id, goal, at) DO NOTHING
 """
 
 ADD_CHOICE = """
-INSERT INTO choice (user_id, channel, allowed, at, source) VALUES (?, ?, ?, ?, ?)
+INSERT INTO choice (user_id, channel, allowed, at, source, text_version, purpose)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (user_id, channel, allowed, at) DO NOTHING
 """
 
@@ -127,6 +128,16 @@ INSERT INTO offer_use (mode, offer, day, used) VALUES (?, ?, ?, ?)
 ON CONFLICT (mode, offer, day) DO UPDATE SET used = max(0, used + excluded.used)
 """
 
+ADD_ANSWERS = """
+INSERT INTO answer_count (mode, cohort, status, reason, answers) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (mode, cohort, status, reason) DO UPDATE SET answers = answers + excluded.answers
+"""
+
+REPLACE_TEXT = """
+UPDATE experiment SET language = ?, title = ?, body = ?, drawn_text = ?
+ WHERE id = ? AND user_id = ?
+"""
+
 PAUSED = "SELECT scope FROM pause"
 
 FAILING = "SELECT channel, next_probe_at > ? FROM channel_health WHERE next_probe_at IS NOT NULL"
@@ -150,7 +161,7 @@ UPDATE attempt SET ended_at = ?, verdict = ?, reason = ?, status = ?, answer = ?
 """
 
 DUE = """
-SELECT id, user_id, zone, language, title, body, seed FROM experiment
+SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins FROM experiment
  WHERE state = 'scheduled' AND channel = ? AND held_out = ? AND due_at <= ?
    AND (expires_at < ? OR cohort NOT IN (SELECT value FROM json_each(?)))
  ORDER BY due_at LIMIT ?

@@ -10,12 +10,13 @@ from typing import Protocol
 EXPERIMENT_COLUMNS = (
     "id, user_id, cohort, combo_key, channel, mode, held_out, manual, postponed, triggered_at,"
     " decided_at, due_at, expires_at, window_ends_at, state, reason, placed_at, opened_at,"
-    " converted_at, attempts, call_id, lease_until, levels, converted_by, value"
+    " converted_at, attempts, call_id, lease_until, levels, converted_by, value,"
+    " replaced_by, replaced_for"
 )
 # What is fixed with the decision and read back only by people.
 DECIDED_COLUMNS = (
     "slot, event_key, zone, propensity, distribution_id, snapshot_id, seed, language, title,"
-    " body, context"
+    " body, context, facts, stand_ins"
 )
 
 
@@ -50,6 +51,8 @@ class HotSql(Protocol):
     ADD_CONVERSIONS: str
     ADD_EXPERIMENT_COUNT: str
     ADD_OFFER_USE: str
+    ADD_ANSWERS: str  # what events were answered
+    REPLACE_TEXT: str  # of what goes out instead of what was drawn
     PROBED: str
     SET_RATE_FREE_AT: str
     BEGIN_ATTEMPT: str

@@ -106,6 +106,11 @@ experiment = Table(
     Column("levels", Text, nullable=False, server_default=""),  # the bucketed context, as a key
     Column("converted_by", Text),  # the source that told of the conversion
     Column("value", BigInteger),  # of the conversion, in thousandths
+    Column("replaced_by", Text),  # the combo that goes out instead of the one that was drawn
+    Column("replaced_for", Text),  # why
+    Column("drawn_text", Text),  # JSON: the text that the other one took the place of
+    Column("facts", Text, nullable=False, server_default=""),  # JSON: what the text rests on
+    Column("stand_ins", Text, nullable=False, server_default=""),  # JSON: what may go out instead
     PrimaryKeyConstraint("id", "user_id"),
     # One index does two things, because a page of it is dirtied for every trigger: it finds a
     # user's experiments, and refuses a second one that waits in the same cohort.
@@ -165,6 +170,8 @@ choice = Table(
     Column("allowed", Boolean, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
+    Column("text_version", Text),  # of what the user agreed to, where that was told
+    Column("purpose", Text),  # and what for
     PrimaryKeyConstraint("user_id", "channel", "allowed", "at"),
 )
 
@@ -238,7 +245,7 @@ combo_count = Table(
     Column("hour", Integer, nullable=False),  # of the trigger; ALL_HOURS for the sum
     Column("context", Text, nullable=False),  # the key of its levels; '' in the sum of all hours
     Column("combo_key", Text, nullable=False),
-    Column("counted_for", Text, nullable=False),  # combo, postponed or holdout
+    Column("counted_for", Text, nullable=False),  # as in `domain.bandit.reward.Group`
     *(
         Column(name, BigInteger, nullable=False)
         for name in ("trials", "successes", "sent", "opened", "converted", "value")
@@ -278,9 +285,21 @@ offer_use = Table(
     metadata,
     Column("mode", Text, nullable=False),
     Column("offer", Text, nullable=False),
-    Column("day", Integer, nullable=False),
+    Column("day", Integer, nullable=False),  # since 1970; `changes.ALL_DAYS` for all of them
     Column("used", BigInteger, nullable=False),
     PrimaryKeyConstraint("mode", "offer", "day"),
+)
+
+# What events were answered, for each cohort that they concerned.
+answer_count = Table(
+    "answer_count",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("cohort", Text, nullable=False),  # '' where it was about none
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),  # '' for none
+    Column("answers", BigInteger, nullable=False),
+    PrimaryKeyConstraint("mode", "cohort", "status", "reason"),
 )
 
 # Successes by who told of them and by their age, for the delay curve and for broken sources.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from experiment_engine.application.results import Result
+from experiment_engine.application.results import Result, leaves
 from experiment_engine.domain.delivery.experiment import Experiment
 
 
@@ -17,7 +17,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.events = Counter(
             "experiment_engine_events",
-            "Events answered, by status and reason.",
+            "Answers to events, one for each cohort concerned, by status and reason.",
             ["status", "reason"],
             registry=self.registry,
         )
@@ -42,7 +42,7 @@ class Metrics:
 
     def count_results(self, results: Iterable[Result]) -> None:
         """Count what a batch was answered."""
-        tally = Tally((result.status, result.reason or "") for result in results)
+        tally = Tally((result.status, result.reason or "") for result in leaves(results))
         for (status, reason), number in tally.items():
             self.events.labels(status, reason).inc(number)
 

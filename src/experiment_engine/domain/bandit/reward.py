@@ -18,6 +18,7 @@ class Group(StrEnum):
 
     COMBO = "combo"  # messaged, and the combo means what it says
     POSTPONED = "postponed"  # messaged after the quiet hours: counts in no combo's rate (R8)
+    REPLACED = "replaced"  # something else went out than what was drawn: teaches nothing
     HOLDOUT = "holdout"
 
 
@@ -53,6 +54,8 @@ class Counts:
         )
 
 
+TEACHING = (Group.COMBO, Group.POSTPONED)  # whose counts the policies learn from
+
 Told = tuple[str, int]  # who told of a success, and the bucket of its age
 
 NOTHING = Counts()
@@ -65,6 +68,8 @@ def group_of(experiment: Experiment) -> Group:
     """Return the group whose counters the experiment adds to."""
     if experiment.held_out:
         return Group.HOLDOUT
+    if experiment.replaced_by is not None:
+        return Group.REPLACED
     return Group.POSTPONED if experiment.postponed else Group.COMBO
 
 

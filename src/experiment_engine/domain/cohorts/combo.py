@@ -9,6 +9,7 @@ from experiment_engine.domain.identifiers import Channel, ComboKey
 from experiment_engine.domain.moments import Duration, parse_duration
 
 DIMENSIONS = ("delay", "channel", "angle", "offer")
+NO_OFFER = "none"  # the level that offers nothing
 
 
 @dataclass(frozen=True, slots=True)

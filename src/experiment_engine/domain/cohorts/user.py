@@ -41,7 +41,12 @@ class User:
     goals: dict[EventName, Instant] = field(default_factory=dict)  # when last reached
     choices: dict[Channel, Choice] = field(default_factory=dict)
     counted: dict[CohortName, list[Counted]] = field(default_factory=dict)
-    erased: bool = False
+    erased_at: Instant | None = None  # when the user asked to be forgotten
+
+    @property
+    def erased(self) -> bool:
+        """Say whether the user asked to be forgotten."""
+        return self.erased_at is not None
 
     def waiting(self, cohort: CohortName | None = None) -> Iterator[Experiment]:
         """Return what still waits to be sent, in one cohort or in all."""

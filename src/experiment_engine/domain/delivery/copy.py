@@ -14,12 +14,23 @@ from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.domain.events import Properties
 from experiment_engine.domain.identifiers import Channel, CohortName
 
-_MAX_VALUE = 200  # characters of user data in a message
+MAX_VALUE = 200  # characters of user data in a message, for each placeholder
 _LARGEST = 1e15  # beyond it a number is not exact, and nothing that a person should read
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
 )
-_BRACES = str.maketrans("{}", "()")  # a value can open neither our placeholder nor Liquid's
+# What nobody sees, and what can hide or part a word. Joiners stay, one at a time: scripts and
+# emoji need them.
+_UNSEEN = re.compile(
+    r"[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f"
+    r"\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]+|(?<=[\u200c\u200d])[\u200c\u200d]+"
+)
+# A value can open neither our placeholder nor Liquid's, nor with what may be read as a brace.
+_BRACES = str.maketrans("{}\uff5b\uff5d\ufe5b\ufe5c\ufe37\ufe38", "()" * 4)
+_SUSPICIOUS = re.compile(
+    r"[{}\uff5b\uff5d\ufe5b\ufe5c\ufe37\ufe38\u034f\u115f\u1160\u17b4\u17b5"
+    r"\u180b-\u180f\u3164\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,11 @@ class Template:
             raise ConfigurationError(f"{text!r} has a literal brace, which no message may have")
         return cls(tuple(literals), tuple(names))
 
+    @property
+    def longest(self) -> int:
+        """Return how many characters the text can have when it is filled in."""
+        return sum(map(len, self.literals)) + len(self.names) * MAX_VALUE
+
     def render(self, values: Mapping[str, str]) -> str:
         """Fill in the placeholders; every name must have a value."""
         if not self.names:
@@ -69,6 +85,7 @@ class Text:
     language: str
     title: Template
     body: Template
+    requires: tuple[str, ...] = ()  # facts that it rests on
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -93,7 +110,7 @@ class Placeholder:
 def clean(value: object) -> str | None:
     """Make a value of a user's event fit for a message, or return None if nothing is left."""
     if isinstance(value, str):
-        return _clean_text(value) if len(value) <= _MAX_VALUE else _cleaned(value)
+        return _clean_text(value) if len(value) <= MAX_VALUE else _cleaned(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not -_LARGEST < value < _LARGEST:  # NaN among them
@@ -102,11 +119,12 @@ def clean(value: object) -> str | None:
 
 
 def _cleaned(text: str) -> str | None:
-    if not text.isprintable() or "{" in text or "}" in text:  # most values need no cleaning
+    if not text.isprintable() or _SUSPICIOUS.search(text):  # most values need no cleaning
         text = _CONTROL.sub(" ", text).translate(_BRACES)
+        text = _UNSEEN.sub("", text)
         if not any(letter.isprintable() and letter != " " for letter in text):
             return None
-    return text.strip()[:_MAX_VALUE] or None
+    return text.strip()[:MAX_VALUE] or None
 
 
 _clean_text = lru_cache(maxsize=8192)(_cleaned)  # languages, shows and plans come again and again

@@ -88,6 +88,13 @@ class Experiment:
     levels: str = ""  # the key of its bucketed context: what it counts under
     converted_by: str | None = None  # the source that told of the conversion
     value: int | None = None  # of the conversion, in thousandths
+    replaced_by: ComboKey | None = None  # what goes out instead of the combo that was drawn
+    replaced_for: str | None = None  # and why
+
+    @property
+    def goes_out_as(self) -> ComboKey:
+        """Return the combo whose message goes out."""
+        return self.replaced_by or self.combo_key
 
     def window_holds(self, at: Instant) -> bool:
         """Say whether a conversion at this time is one of this experiment."""
@@ -113,6 +120,8 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     body: str
     context: str  # JSON: the features a contextual policy may use
+    facts: str = ""  # JSON: what the text rests on; '' for nothing
+    stand_ins: str = ""  # JSON: what may go out instead, best first; '' for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +135,5 @@ class Due:
     title: str
     body: str
     seed: int
+    facts: str = ""  # as in `Decided`
+    stand_ins: str = ""

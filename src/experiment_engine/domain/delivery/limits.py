@@ -1,4 +1,4 @@
-"""How often one user may be written to."""
+"""How often one user may be written to, and how often an offer may be made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,3 +23,25 @@ class FrequencyCap:
             if moment > at - self.per:
                 recent += 1
         return recent < self.messages
+
+
+@dataclass(frozen=True, slots=True)
+class OfferBudget:
+    """At most so many messages with an offer a day, and in all; None for no limit."""
+
+    per_day: int | None = None
+    total: int | None = None
+
+    def is_spent(self, today: int, in_all: int) -> bool:
+        """Say whether no more messages may carry the offer, given how many did."""
+        return (self.per_day is not None and today >= self.per_day) or (
+            self.total is not None and in_all >= self.total
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OfferUse:
+    """How many messages carried an offer."""
+
+    today: int = 0
+    in_all: int = 0

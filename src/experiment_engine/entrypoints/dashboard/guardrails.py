@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiment_engine.application.page_records import Stopped
+from experiment_engine.domain.delivery.limits import OfferBudget
 from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.moments import DAY, Instant
 from experiment_engine.domain.pausing import EVERYTHING, of_channel
@@ -51,7 +52,7 @@ def view(asked: Asked) -> View:
 def _guardrails(rules: Rules, stopped: Sequence[Stopped]) -> list[Guardrail]:
     cap, quiet = rules.frequency_cap, rules.quiet_hours
     required = [name for name, channel in rules.channels.items() if channel.consent == "required"]
-    budgets = [f"{labels.words(name)} {n} a day" for name, n in rules.offers_per_day.items()]
+    budgets = [f"{labels.words(name)} {_budget(known)}" for name, known in rules.offers.items()]
     told = [
         (
             "Quiet hours",
@@ -83,6 +84,11 @@ def _guardrails(rules: Rules, stopped: Sequence[Stopped]) -> list[Guardrail]:
             ("too_old", "overdue", "expired"),
         ),
         ("Offer budgets", ", ".join(budgets) or "none", ("offer_budget",)),
+        (
+            "Facts",
+            ", ".join(map(labels.words, rules.facts)) or "no text rests on one",
+            ("fact_missing", "fact_expired"),
+        ),
         ("Texts", "no message without its words", ("missing_value", "no_campaign")),
         ("Failing channels", "rest after 20 refusals in a row", ("channel_failing",)),
         ("Several at once", "no combination was left", ("no_eligible_combo",)),
@@ -98,6 +104,11 @@ def _guardrails(rules: Rules, stopped: Sequence[Stopped]) -> list[Guardrail]:
         )
         for name, setting, reasons in told
     ]
+
+
+def _budget(budget: OfferBudget) -> str:
+    told = ((budget.per_day, "a day"), (budget.total, "in all"))
+    return " and ".join(f"{number} {span}" for number, span in told if number is not None)
 
 
 def _switches(rules: Rules, paused: Mapping[str, Instant]) -> list[Switch]:

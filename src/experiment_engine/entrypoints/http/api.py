@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.report import decided_experiment
+from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.errors import UnknownCohort
-from experiment_engine.domain.events import Chosen, Requested, Source
+from experiment_engine.domain.events import Chosen, Requested, Source, Terms
 from experiment_engine.domain.identifiers import (
     EVERY_CHANNEL,
     Channel,
@@ -84,11 +85,20 @@ class ScopeBody(BaseModel):
 
 
 class ChannelBody(BaseModel):
-    """One channel; without it, all of them."""
+    """One channel; without it, all of them. The rest is kept as the record of a consent."""
 
     model_config = ConfigDict(extra="forbid")  # a mistyped name must not mean "all"
 
     channel: str | None = None
+    at: Annotated[
+        datetime | None, Field(description="When the user said so (ISO 8601); else it is now.")
+    ] = None
+    text_version: Annotated[
+        str | None, Field(max_length=200, description="Of what the user read and agreed to.")
+    ] = None
+    purpose: Annotated[
+        str | None, Field(max_length=200, description="What the user agreed to it for.")
+    ] = None
 
 
 def running(request: Request) -> Running:
@@ -307,13 +317,15 @@ async def _choose(
     if channel != EVERY_CHANNEL and channel not in engine.rules.channels:
         known = ", ".join(sorted(engine.rules.channels))
         raise ApiError(422, "unknown_channel", f'There is no channel "{channel}". Known: {known}.')
+    told = body or ChannelBody()
     chosen = Chosen(
         UserId(user_id),
         allowed,
-        engine.clock.now(),
+        engine.clock.now() if told.at is None else to_instant(told.at),
         await request.body(),
         Source.API,
         Channel(channel),
+        terms=Terms(clean(told.text_version), clean(told.purpose)),
     )
     (result,) = (await lane.submit([chosen])).results
     after = {"channel": channel, "allowed": allowed}
