@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 SBOM ?= build/sbom.cdx.json
 
-.PHONY: help run demo install test test-long check lint audit sbom bench lock clean
+.PHONY: help run demo install test test-long planted check lint audit sbom bench lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -25,6 +25,9 @@ test: $(VENV)/test.stamp ## Run all tests that gate a change
 
 test-long: $(VENV)/test.stamp ## Run the long suites too
 	@$(BIN)/python -m pytest $(TESTS)
+
+planted: $(VENV)/test.stamp ## Plant fifteen mistakes one after another, and see that a test finds each
+	@$(BIN)/python -m tests.planted
 
 check: $(VENV)/test.stamp ## Format, then lint, types, import contracts, unit and contract tests, audit
 	@$(BIN)/ruff format --quiet .
