@@ -106,14 +106,21 @@ class ServerProcess:
 
 @contextmanager
 def server_process(
-    folder: Path, environ: Mapping[str, str] | None = None, *, port: int | None = None
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    port: int | None = None,
+    command: Sequence[str | Path] = (COMMAND, "serve"),
 ) -> Iterator[ServerProcess]:
-    """Run `experiment-engine serve` in `folder` until the block is left; it is up when entered."""
+    """Run `experiment-engine serve` in `folder` until the block is left; it is up when entered.
+
+    Another command must become it, or do what it does.
+    """
     chosen = port or free_port()
     out, err = folder / f"serve-{chosen}.out", folder / f"serve-{chosen}.err"
     with out.open("ab") as to_out, err.open("ab") as to_err:
         process = subprocess.Popen(
-            [COMMAND, "serve"],
+            command,
             cwd=folder,
             env=_environment({"PORT": str(chosen), **(environ or {})}),
             stdout=to_out,

@@ -1,14 +1,15 @@
 """The embedded database: one process, one writing connection, everything durable at commit."""
 
 import fcntl
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, NoReturn, TypeVar
 
 import structlog
 from sqlalchemy import URL, Engine, create_engine, event, select
@@ -47,6 +48,8 @@ _TROUBLE = {  # primary result codes that may heal by themselves, or by hand fro
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOTADB,
 }
+
+_FAILED_SYNCS = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 # Nobody but the writer may write or checkpoint: SQLite before 3.51.3 can corrupt its log when
 # two connections do so at once.
@@ -124,6 +127,7 @@ class SqliteStorage:
             self._lock_file.close()
             raise
         self._turn = threading.Lock()
+        self._fold_first = False  # the disk was full: a log that grows on may fill it for good
         self._writer = _open_writer(path, throwaway=throwaway)
         self._engine = create_engine(
             "sqlite://",
@@ -134,6 +138,9 @@ class SqliteStorage:
         self._core = self._engine.connect()
         self.readers = open_readers(path)
         self._erasure_key = self._meta("erasure_key")
+        self._files = _files_at(path)
+        for moment in ("do_connect", "checkout"):
+            event.listen(self.readers, moment, lambda *_: self._require_files())
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
@@ -148,6 +155,9 @@ class SqliteStorage:
         """Open a writing transaction; it is durable when the block is left without an error."""
         with self._turn:
             try:
+                self._require_files()
+                if self._fold_first:
+                    self._fold_log()
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield SqliteTransaction(
                     core=self._core,
@@ -155,10 +165,14 @@ class SqliteStorage:
                     connection=self._writer,
                 )
                 self._writer.execute("COMMIT")
+                self._require_files()
             except BaseException as error:
-                self._roll_back()
                 cause = error.orig if isinstance(error, DBAPIError) else error
+                if getattr(cause, "sqlite_errorcode", None) in _FAILED_SYNCS:
+                    _end_at_once(cause)
+                self._roll_back()
                 if isinstance(cause, sqlite3.DatabaseError) and _is_trouble(cause):
+                    self._fold_first |= cause.sqlite_errorcode == sqlite3.SQLITE_FULL
                     raise self._unavailable(cause) from error
                 raise
 
@@ -174,6 +188,15 @@ class SqliteStorage:
         self._writer.close()
         self._lock_file.close()
 
+    def _require_files(self) -> None:
+        """Refuse to work in files that lost their names: what they hold ends with the process."""
+        if _files_at(self._path) != self._files:
+            log.error("database_moved", path=str(self._path))
+            raise StorageUnavailable(
+                f"{self._path} or its -wal file was deleted or replaced while the engine runs. "
+                "Nothing was stored. Put them back; stop the engine before you change them."
+            )
+
     def _unavailable(self, cause: sqlite3.DatabaseError) -> StorageUnavailable:
         log.error("database_unavailable", error=str(cause), code=cause.sqlite_errorname)
         return StorageUnavailable(
@@ -184,11 +207,39 @@ class SqliteStorage:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
+    def _fold_log(self) -> None:
+        """Fold the log into the database, so that what room there is serves once more."""
+        with suppress(sqlite3.DatabaseError):  # the log stays as it is: nothing is lost
+            _, pages, folded = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._fold_first = folded < pages
+
     def _meta(self, key: str) -> bytes:
         value = self._core.execute(
             select(tables.meta.c.value).where(tables.meta.c.key == key)
         ).scalar_one()
         return bytes(value)
+
+
+def _files_at(path: Path) -> list[tuple[int, int] | None]:
+    """Return what the database and its log are to the operating system, whatever their names."""
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def _end_at_once(cause: object) -> NoReturn:
+    """End the process: after a failed sync nobody knows what the disk holds, and SQLite goes on.
+
+    The next start folds the log into the database by new writes, which are synchronised anew.
+    """
+    log.critical("disk_failed", error=str(cause), next="the process ends; start it again")
+    os._exit(1)
 
 
 def migrate_file(path: Path) -> tuple[str | None, str]:
