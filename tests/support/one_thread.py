@@ -28,7 +28,6 @@ from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.events import Fact
 from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.cli.serving import listen
-from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.http.app import webhooks
 from experiment_engine.entrypoints.http.bodies import Receive, Send, answer
 from experiment_engine.entrypoints.http.door import Door
@@ -179,7 +178,7 @@ async def _serve() -> None:
     parts.learn()
     sender = PointedSender(open_sender(settings, rules), points)
     worker = Worker(parts, sender, rules.channels)
-    doors = webhooks(Gate((), ""), Gate((), ""))
+    doors = webhooks(settings, engine.clock)
     server = _server(_with_acks(Door(doors, parts, _up), points))
     await server.startup(sockets=[listener])
     while True:

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 from tests.support.builders import World, a_cohort, empty_database, happened, some_rules
 
 from experiment_engine.adapters.storage import tables
-from experiment_engine.adapters.storage.sqlite import SqliteStorage, migrate_file
+from experiment_engine.adapters.storage.schema import prepare
+from experiment_engine.adapters.storage.sqlite import SqliteStorage, embedded_url, migrate_file
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import EngineError, StorageInUse, StorageUnavailable
 from experiment_engine.domain.identifiers import Channel, UserId
@@ -93,6 +94,24 @@ def test_a_copy_taken_at_any_commit_is_whole(tmp_path: Path) -> None:
 
     with closing(SqliteStorage(copied / "engine.db")) as again, again.transaction() as tx:
         assert tx.switches(Instant(2)).paused == {"*"}
+
+
+def test_a_start_folds_what_a_dead_process_left(tmp_path: Path) -> None:
+    """Looking at the schema writes the whole log anew, so nothing rests on syncs of the dead."""
+    path = empty_database(tmp_path)
+    with closing(SqliteStorage(path)) as storage:
+        with storage.transaction() as tx:
+            tx.set_paused("*", paused=True, at=Instant(1))
+        copied = empty_database(tmp_path, "copy.db")
+        log = copied.with_name("copy.db-wal")
+        copied.write_bytes(path.read_bytes())
+        log.write_bytes((tmp_path / "engine.db-wal").read_bytes())
+
+    prepare(embedded_url(copied))
+
+    assert not log.exists()
+    with closing(sqlite3.connect(copied)) as connection:
+        assert connection.execute("SELECT scope FROM pause").fetchall() == [("*",)]
 
 
 def test_readers_cannot_write(storage: SqliteStorage) -> None:
