@@ -27,7 +27,7 @@ from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.events import Fact
 from experiment_engine.engine import Engine
-from experiment_engine.entrypoints.cli.serving import listen
+from experiment_engine.entrypoints.cli.listening import listen
 from experiment_engine.entrypoints.http.app import webhooks
 from experiment_engine.entrypoints.http.bodies import Receive, Send, answer
 from experiment_engine.entrypoints.http.door import Door
