@@ -16,6 +16,7 @@ from experiment_engine.adapters.dry_run.sender import DryRunSender
 from experiment_engine.adapters.storage import backups, copying, postgres_connections, sqlite
 from experiment_engine.adapters.storage.copying import Tell
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
+from experiment_engine.adapters.storage.ledger_pages import LedgerPages
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
 from experiment_engine.adapters.storage.reading_pages import PageReader
@@ -92,6 +93,16 @@ def open_receipts(settings: Settings, read: Reader) -> Iterator[Receipts]:
     with _reading(settings) as readers, consistent(readers) as evidence:
         report = Report(StorageReader(readers), rules, mode, SystemClock())
         yield Receipts(report, PageReader(readers), evidence, read)
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[LedgerPages]:
+    """Open the ledger page by page, beside whoever else has the database.
+
+    Raises ConfigurationError where there is no database yet, and UnknownSchema.
+    """
+    with _reading(settings) as readers:
+        yield LedgerPages(readers)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ EngineError
 ├── UnknownCohort           a name that no cohort has
 ├── UnknownExperiment       an id that no experiment has
 ├── NotUnderstood           an authenticated body that cannot be read: it goes to quarantine
+├── MissingExtra            an optional dependency that is not installed
 ├── Overloaded              the queue of the webhooks is full: try again
 ├── StorageUnavailable      the database cannot be written or read now: try again
 │   └── OutcomeUnknown      it went away while it was to say whether something was stored
@@ -51,6 +52,10 @@ class UnknownExperiment(EngineError):
 
 class NotUnderstood(EngineError):
     """An authenticated body, or one event of it, that cannot be read as what it should be."""
+
+
+class MissingExtra(EngineError):
+    """What was asked for needs an optional dependency that is not installed."""
 
 
 class Overloaded(EngineError):

@@ -61,6 +61,7 @@ def init(
     folder: Annotated[
         Path, Parameter(name="DIR", help="Where to begin; made if missing.")
     ] = _HERE,
+    /,
     *,
     json: Annotated[bool, Parameter(help="Answer as JSON.")] = False,
 ) -> None:

@@ -25,6 +25,7 @@ def check_folder(
     folder: Annotated[
         Path | None, Parameter(name="DIR", help="A configuration folder; else ENGINE_CONFIG's.")
     ] = None,
+    /,
     *,
     json: Annotated[bool, Parameter(help="Answer as JSON.")] = False,
 ) -> None:
@@ -50,6 +51,7 @@ def show_schema(
     name: Annotated[
         SchemaName | None, Parameter(help="Of engine.toml, a cohort's or a language's file.")
     ] = None,
+    /,
 ) -> None:
     """Print the JSON Schema of the configuration's files, for editors and other programs."""
     every = schemas()

@@ -20,6 +20,7 @@ app = cyclopts.App(
 for _place in (  # named, and imported when it is called: a start must be quick
     "beginning:init",
     "configuring:config",
+    "previewing:preview",
     "serving:serve",
     "serving:worker",
     "keeping:keep",
@@ -30,6 +31,7 @@ for _place in (  # named, and imported when it is called: a start must be quick
     "demonstrating:demo",
     "simulating:simulate",
     "evaluating:evaluate",
+    "exporting:export",
     "explaining:explain",
     "rebuilding:rebuild",
     "replaying:replay",
