@@ -21,10 +21,12 @@ from experiment_engine.adapters.system.metrics import Metrics
 from experiment_engine.application.audit import (
     Doer,
     erase_and_note,
+    note_about,
     pause_and_note,
     release_and_note,
 )
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
+from experiment_engine.application.forget import forget_anonymous, forget_quarantined
 from experiment_engine.application.gather import Learning, Material, Suspect, gather, trusted_name
 from experiment_engine.application.learn import fit, restored
 from experiment_engine.application.log_lines import experiment_lines, move_lines
@@ -56,6 +58,7 @@ from experiment_engine.domain.rules import Rules
 
 T = TypeVar("T")
 
+_SCRUBBED = "scrubbed"  # until which erasure the disk is cleared
 UPKEEP_LEASE = Duration(30 * SECOND)  # far above the time of a step, a fit among them
 
 
@@ -110,6 +113,7 @@ class Engine:
             cancelled = CANCELLED_AT_ONCE
             while cancelled == CANCELLED_AT_ONCE:
                 cancelled = self.storage.run(partial(cancel_some, waiting))
+                self.metrics.count_cancelled(waiting.combo_key, waiting.reason, cancelled)
                 self._tell("cancelled", reason=waiting.reason, messages=cancelled)
 
     def take(self, facts: Sequence[Fact]) -> Taken:
@@ -276,6 +280,7 @@ class Engine:
                 lambda tx: fold_counts(self.rules, self.mode, tx, now),
             )
         )
+        self.scrub()
         return pruned or bool(folded)
 
     def _under_lease(
@@ -293,6 +298,11 @@ class Engine:
         self._tell("paused" if paused else "resumed", scope=scope or "everything")
         if paused:
             self._cancel_what_cannot_be_sent()
+
+    def note_about(self, user_id: UserId, noted: Noted) -> None:
+        """Keep what a person changed about a user."""
+        doer = self._doer(noted.who)
+        self.storage.run(lambda tx: note_about(user_id, noted, tx, doer))
 
     def note(self, noted: Noted) -> None:
         """Keep what a person changed by other ways than a use case of its own."""
@@ -313,10 +323,26 @@ class Engine:
         self.storage.run(lambda tx: release_and_note(number, understood, tx, doer))
 
     def erase(self, user_id: UserId, *, who: str) -> None:
-        """Forget a user."""
+        """Forget a user: whoever is told so finds nothing personal in any table."""
         doer = self._doer(who)
-        self.storage.run(lambda tx: erase_and_note(user_id, tx, doer))
+        cancelled = self.storage.run(lambda tx: erase_and_note(user_id, tx, doer))
+        self._tell_moves(cancelled)
+        number: int | None = 0
+        while number is not None:
+            number = self.storage.run(partial(forget_quarantined, user_id, number))
+        key: str | None = ""
+        while key is not None:
+            key = self.storage.run(partial(forget_anonymous, user_id, key))
         self._tell("erased a user")
+
+    def scrub(self) -> None:
+        """Clear what the disk still has of users who were erased since it was last cleared."""
+        newest = self.storage.run(lambda tx: tx.newest_erasure())
+        if newest is None:
+            return
+        done = self.storage.run(lambda tx: int(tx.progress(_SCRUBBED) or 0))
+        if newest > done and self.storage.scrub(newest, self.clock.now()):
+            self.storage.run(lambda tx: tx.set_progress(_SCRUBBED, str(newest)))
 
     def beat(self, kind: str) -> None:
         """Tell the others, and people, that this process lives."""

@@ -1,14 +1,18 @@
 """What people change: each change leaves one entry, in the transaction that makes it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from experiment_engine.application.manage import erase_user, set_paused
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.ports import Administration
+from experiment_engine.domain.delivery.experiment import Experiment
 from experiment_engine.domain.identifiers import UserId
 from experiment_engine.domain.moments import Instant
 from experiment_engine.domain.pausing import EVERYTHING
 from experiment_engine.domain.rules import Rules
+
+FORGOTTEN = "a user who is forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,18 @@ def release_and_note(
         administration.note(noted, doer.note_id, doer.at)
 
 
-def erase_and_note(user_id: UserId, administration: Administration, doer: Doer) -> None:
+def note_about(user_id: UserId, noted: Noted, administration: Administration, doer: Doer) -> None:
+    """Keep what a person changed about a user; of one who is forgotten, without the id."""
+    known = administration.users([user_id], doer.at, []).get(user_id)
+    if known is not None and known.erased:
+        noted = replace(noted, target=FORGOTTEN)
+    administration.note(noted, doer.note_id, doer.at)
+
+
+def erase_and_note(
+    user_id: UserId, administration: Administration, doer: Doer
+) -> Sequence[Experiment]:
     """Forget a user, as `erase_user` does."""
     # Before it is done: the entry's target becomes nobody's with everything else of the user.
     administration.note(Noted(doer.who, "erased", user_id), doer.note_id, doer.at)
-    erase_user(user_id, administration, doer.at)
+    return erase_user(user_id, administration, doer.at)

@@ -49,22 +49,29 @@ def _check_narrow(scope: str, rules: Rules) -> None:
         raise UnknownScope(f'The cohort "{name}" has no such combo or level.')
 
 
-def erase_user(user_id: UserId, administration: Administration, now: Instant) -> None:
-    """Forget a user: cancel what waits, remove what is personal, keep the anonymous counts."""
+def erase_user(
+    user_id: UserId, administration: Administration, now: Instant
+) -> Sequence[Experiment]:
+    """Forget a user: cancel what waits, remove what is personal, keep the anonymous counts.
+
+    Returns what was cancelled.
+    """
     known = administration.users([user_id], _RECENT, [])
     waiting = [e for user in known.values() for e in user.waiting()]
-    _cancel(waiting, Reason.ERASED, administration)
+    cancelled = _cancel(waiting, Reason.ERASED, administration)
     administration.erase(user_id, now)
+    return cancelled
 
 
 def _cancel(
     experiments: Iterable[Experiment], reason: Reason, administration: Administration
-) -> None:
+) -> Sequence[Experiment]:
     changes = Changes()
     for experiment in experiments:
         if experiment.state is State.SCHEDULED:
             changes.change(experiment, lambda e: e.move(State.CANCELLED, reason))
     administration.store(changes)
+    return list(changes.changed.values())
 
 
 _RECENT = Instant(1 << 62)  # decided since then is nothing: only what waits is asked for

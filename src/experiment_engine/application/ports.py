@@ -319,6 +319,21 @@ class Administration(People, Protocol):
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id."""
 
+    def newest_erasure(self) -> Instant | None:
+        """Return when a user was forgotten last."""
+
+    def quarantined_after(self, number: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Return the next bodies in quarantine, by their numbers."""
+
+    def empty_quarantined(self, numbers: Sequence[int]) -> None:
+        """Take the bytes out of bodies in quarantine; that they came stays known."""
+
+    def nobodys_events_after(self, key: str, limit: int) -> Sequence[tuple[str, bytes]]:
+        """Return the next events that name no user, by their keys."""
+
+    def empty_nobodys_events(self, keys: Sequence[str]) -> None:
+        """Take the bytes out of events that name no user; that they came stays known."""
+
     def beat(self, process_id: str, process: ProcessRecord) -> None:
         """Keep that a process lives."""
 
@@ -373,6 +388,13 @@ class Storage(Protocol):
 
     def evidence(self) -> AbstractContextManager[Evidence]:
         """Open one consistent view for learning, which waits for no writer and stops none."""
+
+    def scrub(self, erased_at: Instant, now: Instant) -> bool:
+        """Clear what is left on the disk of what was deleted until a moment.
+
+        Returns whether nothing is left that the database itself would still have; otherwise it
+        is to be tried again.
+        """
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout; made once, with the database."""

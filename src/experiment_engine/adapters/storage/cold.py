@@ -1,14 +1,17 @@
 """Statements off the hot paths: one text for every database, in SQLAlchemy Core."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    Text,
+    cast,
     delete,
     func,
+    literal,
     select,
     tuple_,
     update,
@@ -32,6 +35,12 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import Instant
 
+_OF_USERS = (
+    tables.event,
+    tables.goal_reached,
+    tables.choice,
+    tables.counted,
+)
 _COUNTS = [tables.combo_count.c[name] for name in Counts.__dataclass_fields__]
 
 
@@ -184,6 +193,40 @@ class ColdStatements:
         )
         return [(UserId(user_id), ExperimentId(id_)) for user_id, id_ in found]
 
+    def newest_erasure(self) -> Instant | None:
+        """Return when a user was forgotten last."""
+        at = self.core.execute(select(func.max(tables.erased.c.at))).scalar()
+        return None if at is None else Instant(at)
+
+    def quarantined_after(self, number: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Return the next bodies in quarantine, by their numbers."""
+        kept = tables.quarantine.c
+        query = select(kept.id, kept.raw).where(kept.id > number).order_by(kept.id).limit(limit)
+        return [(id_, bytes(raw)) for id_, raw in self.core.execute(query)]
+
+    def empty_quarantined(self, numbers: Sequence[int]) -> None:
+        """Take the bytes out of bodies in quarantine; that they came stays known."""
+        kept = tables.quarantine
+        nothing = {"raw": b"", "digest": literal(ERASED) + cast(kept.c.id, Text)}
+        self.core.execute(update(kept).where(kept.c.id.in_(numbers)).values(nothing))
+
+    def nobodys_events_after(self, key: str, limit: int) -> Sequence[tuple[str, bytes]]:
+        """Return the next events that name no user, by their keys."""
+        kept = tables.event.c
+        query = (
+            select(kept.dedup_key, kept.raw)
+            .where(kept.user_id == "", kept.dedup_key > key)
+            .order_by(kept.dedup_key)
+            .limit(limit)
+        )
+        return [(found, bytes(raw)) for found, raw in self.core.execute(query)]
+
+    def empty_nobodys_events(self, keys: Sequence[str]) -> None:
+        """Take the bytes out of events that name no user; that they came stays known."""
+        kept = tables.event
+        theirs = (kept.c.user_id == "") & kept.c.dedup_key.in_(keys)
+        self.core.execute(update(kept).where(theirs).values(raw=b""))
+
     def erase(self, user_id: UserId, at: Instant) -> None:
         """Remove all that is personal, and remember only a keyed hash of the user id.
 
@@ -208,11 +251,22 @@ class ColdStatements:
                 context="{}",
                 event_key="",
                 zone="UTC",
+                facts="",
+                stand_ins="",
+                drawn_text=None,
             )
         )
         noted = tables.audit
         self.core.execute(update(noted).where(noted.c.target == user_id).values(target=nobody))
-        for table in (tables.event, tables.goal_reached, tables.choice, tables.counted):
+        outcome, cohorts = tables.user_outcome.c, select(tables.experiment_count.c.cohort)
+        self.core.execute(  # by its whole key: there is a row for everybody who ever came
+            delete(tables.user_outcome).where(
+                outcome.mode.in_([mode.value for mode in Mode]),
+                outcome.cohort.in_(cohorts),
+                outcome.user_id == user_id,
+            )
+        )
+        for table in _OF_USERS:
             self.core.execute(delete(table).where(table.c.user_id == user_id))
         if not self.core.execute(
             select(func.count()).where(tables.erased.c.user_hash == hashed)

@@ -28,11 +28,24 @@ from experiment_engine.adapters.storage.postgres_connections import (
 from experiment_engine.adapters.storage.postgres_transaction import Batch, PostgresTransaction
 from experiment_engine.adapters.storage.schema import migrate, prepare
 from experiment_engine.domain.errors import OutcomeUnknown, StorageUnavailable
+from experiment_engine.domain.moments import HOUR, Instant
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_LOOKED_AT_FOR = HOUR  # far above what any view of ours lasts
+_OF_USERS = (
+    "experiment",
+    "attempt",
+    "event",
+    "quarantine",
+    "goal_reached",
+    "choice",
+    "counted",
+    "user_outcome",
+    "audit",
+)
 _STEADY_AFTER = 20.0  # seconds after an outage, in which workers record what they heard meanwhile
 _WAITS = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4)  # seconds before each try of the same work
 
@@ -135,6 +148,21 @@ class PostgresStorage:
         if batch.is_in_doubt:
             raise OutcomeUnknown(_IN_DOUBT, lambda: self._look(batch)) from failure
         raise unavailable from failure
+
+    def scrub(self, erased_at: Instant, now: Instant) -> bool:
+        """Vacuum the tables of users, when nobody can still look at what was before."""
+        if now - erased_at < _LOOKED_AT_FOR:
+            return False
+        try:
+            with self._writers.connect().execution_options(isolation_level="AUTOCOMMIT") as core:
+                core.exec_driver_sql("SET statement_timeout = 0")
+                core.exec_driver_sql(f"VACUUM {', '.join(_OF_USERS)}")
+                core.exec_driver_sql("RESET statement_timeout")
+        except DBAPIError as error:
+            if _is_trouble(error):
+                raise self._unavailable(error) from error
+            raise
+        return True
 
     def close(self) -> None:
         """Close every connection."""

@@ -57,6 +57,7 @@ _WRITER = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # an answer 2xx is on the disk, not only in the cache
     "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",  # what is deleted is overwritten: people ask to be forgotten
     "PRAGMA busy_timeout = 5000",
     "PRAGMA cache_size = -16000",
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
@@ -180,6 +181,13 @@ class SqliteStorage:
         """Do some work in a transaction of its own."""
         with self.transaction() as tx:
             return work(tx)
+
+    def scrub(self, erased_at: Instant, now: Instant) -> bool:
+        """Fold the log into the database and cut it: older pages in it still have what went."""
+        del erased_at, now
+        with self._turn:
+            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy  # by a reader; next time it has gone
 
     def close(self) -> None:
         """Close every connection and let go of the lock."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experiment_engine.application.results import Result, leaves
-from experiment_engine.domain.delivery.experiment import Experiment
+from experiment_engine.domain.delivery.experiment import Experiment, State
+from experiment_engine.domain.identifiers import ComboKey
 
 
 class Metrics:
@@ -51,6 +52,11 @@ class Metrics:
         tally = Tally((e.state, e.channel, e.reason or "") for e in experiments)
         for (state, channel, reason), number in tally.items():
             self.deliveries.labels(state, channel, reason).inc(number)
+
+    def count_cancelled(self, combo_key: ComboKey, reason: str, messages: int) -> None:
+        """Count messages of a combo that were cancelled together."""
+        channel = combo_key.split("|")[1]
+        self.deliveries.labels(State.CANCELLED, channel, reason).inc(messages)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -90,7 +90,7 @@ async def _choose(asked: Asked, form: Form, *, allowed: bool) -> str:
         {},
         {"channel": EVERY_CHANNEL, "allowed": allowed},
     )
-    await run_in_threadpool(engine.note, noted)
+    await run_in_threadpool(engine.note_about, user_id, noted)
     return _of_user(user_id)
 
 

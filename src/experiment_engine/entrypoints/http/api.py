@@ -331,6 +331,6 @@ async def _choose(
     after = {"channel": channel, "allowed": allowed}
     what = "opted in" if allowed else "opted out"
     noted = Noted(_who(request), what, user_id, after=after)
-    await run_in_threadpool(engine.note, noted)
+    await run_in_threadpool(engine.note_about, UserId(user_id), noted)
     answer: dict[str, Any] = msgspec.to_builtins(result)
     return answer
