@@ -25,6 +25,7 @@ from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
 from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.reasons import Reason
 
 _made = tables.experiment.c
 _RECORD = [_made[name] for name in ExperimentRecord.__dataclass_fields__]
@@ -144,10 +145,14 @@ class StorageReader:
         return [ComboCounts(*row) for row in self._rows(query)]
 
     def state_counts(self, mode: Mode, cohort: CohortName | None) -> Mapping[tuple[str, str], int]:
-        """Return how many deliveries ended in each state and reason."""
+        """Return how many deliveries ended in each state and reason.
+
+        What was dropped because it was scheduled in the other mode is told in this one.
+        """
+        ours = (_made.mode == mode.value) | (_made.reason == Reason.MODE_CHANGED.value)
         query = (
             select(_made.state, func.coalesce(_made.reason, ""), func.count())
-            .where(_made.mode == mode.value)
+            .where(ours)
             .group_by(_made.state, _made.reason)
         )
         if cohort is not None:

@@ -9,6 +9,8 @@ from experiment_engine.application.results import Result, leaves
 from experiment_engine.domain.delivery.experiment import Experiment, State
 from experiment_engine.domain.identifiers import ComboKey
 
+_FIRST = (State.CLAIMED, State.HELD_OUT)  # when a message is replaced
+
 
 class Metrics:
     """The engine's own registry: nothing global, so that two engines do not mix."""
@@ -26,6 +28,12 @@ class Metrics:
             "experiment_engine_deliveries",
             "Moves of deliveries, by state, channel and reason.",
             ["state", "channel", "reason"],
+            registry=self.registry,
+        )
+        self.replaced = Counter(
+            "experiment_engine_replaced",
+            "Messages that went out as something else than what was drawn, by reason.",
+            ["reason"],
             registry=self.registry,
         )
         self.batch_seconds = Histogram(
@@ -49,6 +57,10 @@ class Metrics:
 
     def count_moves(self, experiments: Iterable[Experiment]) -> None:
         """Count what became of deliveries."""
+        experiments = list(experiments)
+        for experiment in experiments:
+            if experiment.replaced_for and experiment.state in _FIRST and experiment.attempts <= 1:
+                self.replaced.labels(experiment.replaced_for).inc()
         tally = Tally((e.state, e.channel, e.reason or "") for e in experiments)
         for (state, channel, reason), number in tally.items():
             self.deliveries.labels(state, channel, reason).inc(number)
