@@ -288,6 +288,36 @@ def test_an_offer_budget_is_one_for_all(another: Open, aside: ThreadPoolExecutor
         assert connection.execute(text("SELECT max(used) FROM offer_use")).scalar_one() <= 7
 
 
+@pytest.mark.parametrize("budget", [OfferBudget(per_day=7), OfferBudget(total=7)])
+def test_what_stands_in_keeps_the_budget_exact(
+    another: Open, aside: ThreadPoolExecutor, budget: OfferBudget
+) -> None:
+    """Four hosts claim at the same time: exactly the budget has the offer, all others go out."""
+    cohort = a_cohort(
+        delays=("2min",),
+        angles=("urgency", "helpful"),
+        channels=("push", "whatsapp"),
+        offers=("none", "trial"),
+        policy="uniform",
+    )
+    rules = some_rules(cohort, offers={"trial": budget})
+    worlds = [_apart(another(), rules) for _ in range(4)]
+    worlds[0].take(*(happened(user=f"u{number}") for number in range(120)))
+    for world in worlds:
+        world.clock.advance("2min")
+    lanes: list[dict[Channel, int]] = [{PUSH: 5}, {WHATSAPP: 5}]
+    for _ in range(20):
+        list(aside.map(lambda n: worlds[n].deliver_some(lanes[n % 2]), range(4)))
+    while worlds[0].deliver():
+        pass
+    rows = worlds[0].experiments()
+    drawn = [row for row in rows if row["combo_key"].endswith("trial")]
+    assert {row["state"] for row in rows} == {"sent"}
+    assert len(drawn) > 20
+    assert sum(row["replaced_by"] is None for row in drawn) == 7
+    assert {r["used"] for r in worlds[0].rows(tables.offer_use)} == {7}
+
+
 # Others in the way
 
 _TOUCH = text(
