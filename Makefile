@@ -52,6 +52,9 @@ lint: $(VENV)/test.stamp ## Lint, types and import contracts
 bench: $(BENCH_VENV)/bench.stamp ## Measure against the baselines, side by side
 	@$(BENCH_VENV)/bin/python -m benchmarks
 
+release-check: $(VENV)/test.stamp ## Build archive and wheel twice, and say whether they may be released
+	@$(BIN)/python -m tools.release_check
+
 lock: $(VENV)/test.stamp ## Resolve the dependencies anew (hashes, no addresses)
 	@for part in "run" "test --group test" "bench --group test --group bench"; do set -- $$part; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
