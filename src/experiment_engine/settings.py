@@ -256,6 +256,13 @@ class Settings(BaseModel):
         except ValueError:
             return self.host.lower() == "localhost"
 
+    def open_at(self, host: str) -> None:
+        """Raise ConfigurationError if nothing may listen at this address with these secrets."""
+        try:
+            Settings(**{**dict(self), "host": host})
+        except ValidationError as error:
+            raise _mistake(error) from None
+
     @property
     def is_sqlite(self) -> bool:
         """Say whether the database is the embedded one, with one writing process."""

@@ -81,6 +81,15 @@ def test_what_cannot_be_inherited(tmp_path: Path, number: str, how: str) -> None
     assert "LISTEN_FDS" in errors
 
 
+def test_a_port_for_everybody_needs_secrets(tmp_path: Path) -> None:
+    """A socket that others can reach is refused without the three secrets, as HOST is."""
+    with closing(socket.create_server(("0.0.0.0", 0))) as listener:
+        process = serve_on(listener, tmp_path)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "API_TOKEN" in errors
+
+
 def test_a_mistake_changes_nothing(tmp_path: Path) -> None:
     """A restart into a wrong configuration ends the newcomer, and who served serves on."""
     config = write_configuration(tmp_path / "mine")

@@ -22,6 +22,7 @@ def listen(settings: Settings, environ: Mapping[str, str] = os.environ) -> socke
     """Take the port before anything else: a second start must not touch the database."""
     inherited = _inherited(environ)
     if inherited is not None:
+        settings.open_at(inherited.getsockname()[0])  # it may be reached from elsewhere
         return inherited
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

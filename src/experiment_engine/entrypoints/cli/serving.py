@@ -142,7 +142,6 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._let_go, args=(sig, frame), daemon=True).start()
 
     def _let_go(self, sig: int, frame: FrameType | None) -> None:
-        tell_service_manager("STOPPING=1")
         self._running.deliver_no_more()
         super().handle_exit(sig, frame)
 
