@@ -1,13 +1,14 @@
 """Bringing a database to this version's schema, and refusing one that is not at it."""
 
 import secrets
+import sqlite3
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.domain.errors import UnknownSchema
@@ -18,7 +19,7 @@ _MIGRATING = 0x6D696772  # the number of the lock
 
 def migrate(url: URL) -> tuple[str | None, str]:
     """Bring the database to this version's schema; return the revision before and after."""
-    engine = create_engine(url)
+    engine = _whole_or_not_at_all(create_engine(url))
     try:
         before = _revision(engine)
         config = _config()
@@ -64,6 +65,24 @@ def _refuse_unknown(revision: str | None) -> None:
             f"{_head()}: run `experiment-engine migrate` (after a backup), or start the version "
             "that made it."
         )
+
+
+def _whole_or_not_at_all(engine: Engine) -> Engine:
+    """Let transactions hold changes of the schema on SQLite, too: Python's driver begins too late.
+
+    A process that is killed half way leaves the old schema, and migrating anew succeeds.
+    """
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _leave_it_to_us(connection: sqlite3.Connection, _record: object) -> None:
+            connection.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
 
 
 def _wait_for_others(connection: Connection) -> None:
