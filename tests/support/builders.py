@@ -380,7 +380,10 @@ class World:
     def fast_rows(self, table: Table, columns: str = "*") -> list[tuple[Any, ...]]:
         """Return a table's rows as plain values in the order of their keys."""
         order = ", ".join(column.name for column in table.primary_key.columns)
-        query = f'SELECT {columns} FROM "{table.name}" ORDER BY {order}'
+        return self.ask(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}')
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what a question finds, as plain values."""
         if isinstance(self.storage, SqliteStorage):
             return self.storage._writer.execute(query).fetchall()
         with self.storage.readers.connect() as connection:

@@ -96,7 +96,10 @@ def cells_of(material: Material) -> Cells:
     ages = material.at - (hours + 0.5) * HOUR
     moments, which = np.unique(ages, return_inverse=True)
     share = material.curve.arrived(moments)[which] if len(moments) else ages
-    known = kept(list(material.changes), day_of(material.at) + 1)[(hours // 24).astype(np.int64)]
+    today = day_of(material.at)
+    # After a clock was set back there are trials of later days: they are as good as today's.
+    days = np.minimum(hours // 24, today).astype(np.int64)
+    known = kept(list(material.changes), today + 1)[days]
     successes = np.array([row.successes for row in buckets], dtype=np.float64)
     trials = np.array([row.trials for row in buckets], dtype=np.float64)
     sizes = material.levels.sizes

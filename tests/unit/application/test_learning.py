@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from tests.support.builders import (
@@ -15,6 +16,7 @@ from tests.support.builders import (
     happened,
     some_rules,
 )
+from tests.support.clock import MORNING
 from tests.support.fakes import an_answer
 
 from experiment_engine.adapters.storage import tables
@@ -200,3 +202,14 @@ def test_a_stored_snapshot_keeps_its_numbers(world: World) -> None:
     assert (read.id, read.taken_at) == (taken.id, taken.taken_at)
     assert list(read.statistics.trials) == list(taken.statistics.trials)
     assert list(read.statistics.successes) == list(taken.statistics.successes)
+
+
+def test_a_clock_that_is_set_back(world: World) -> None:
+    """Trials of what is now a later day are learned from, as are those of today."""
+    send(world, 60, winner="c")
+    world.clock.set(MORNING - timedelta(days=3))
+
+    world.restart(world.rules)
+
+    world.take(*(happened(user=f"later{place}") for place in range(300)))
+    assert angles(world, "later").most_common(1)[0][0] == "c"
