@@ -137,7 +137,7 @@ def test_opt_out_of_one_channel(start: Start) -> None:
     assert answer.status_code == 200
     shown = engine.experiment(engine.scheduled("usr_1"))
     assert shown["decision"]["eligible"] == {"2min|whatsapp|helpful|none": 1.0}
-    assert engine.post("/api/users/usr_1/opt-out", {"channel": "fax"}).status_code == 422
+    assert engine.post("/api/users/usr_1/opt-out", {"channel": "fax"}).status_code == 404
 
 
 def test_erasing(start: Start) -> None:

@@ -82,11 +82,26 @@ def test_a_call_that_is_none(changes: dict[str, Any], reason: str) -> None:
     assert (kept.reason, kept.raw) == (reason, json.dumps({**CALL, **changes}).encode())
 
 
-@pytest.mark.parametrize("body", [b"", b"nothing", b"7", b"[]", b"{", b"{}", b'{"a'])
+@pytest.mark.parametrize("body", [b"", b"nothing", b"7", b"[]", b"{", b'{"a'])
 def test_what_is_no_call(body: bytes) -> None:
     """A body that is no JSON object is not understood as a whole."""
     with pytest.raises(NotUnderstood):
         parse(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{}", "no_cohort_name"),
+        (json.dumps({**CALL, "cohort_name": "x" * 9_000}).encode(), "bad_value"),
+    ],
+    ids=["empty", "a name for 10,000 users"],
+)
+def test_what_is_an_object_is_kept(body: bytes, reason: str) -> None:
+    """An object that is no call goes to quarantine; so does one that is too long for each user."""
+    (kept,) = parse(body)
+    assert isinstance(kept, Unreadable)
+    assert (kept.reason, kept.raw) == (reason, body)
 
 
 def test_the_largest_call() -> None:

@@ -14,6 +14,7 @@ from experiment_engine.adapters.json_input import (
     BadElement,
     decode,
     elements_of,
+    fault_of,
     members_of,
     not_json,
     opening,
@@ -25,6 +26,8 @@ MAX_USERS = 10_000  # as many as Amplitude puts into a batch for its partners
 
 _WORDS = {"true": "entered_cohort", "false": "left_cohort"}
 _READ = frozenset({"cohort_id", "cohort_name", "in_cohort", "computed_time", "message_id"})
+
+_MAX_CALL = 8_192  # bytes of what is said about all users
 
 _encode = msgspec.json.encode
 
@@ -61,10 +64,12 @@ def parse(body: bytes) -> list[Fact]:
     """
     if opening(body) != b"{":
         raise not_json()
-    parts = members_of(body)
-    users = parts.pop("users", b"")
-    if not parts:
+    members = members_of(body)
+    if not members and fault_of(body) == "not_json":
         raise not_json()
+    users = members.get("users", b"")
+    # Of each user all of this is kept again, so that it must not be more than it needs to be.
+    parts = {name: members[name] for name in members if name in _READ}
     try:
         call, listed = _call(parts), _listed(users)
     except BadElement as bad:
@@ -73,7 +78,9 @@ def parse(body: bytes) -> list[Fact]:
 
 
 def _call(parts: Mapping[str, bytes]) -> _Call:
-    said = {name: decode(raw) for name, raw in parts.items() if name in _READ}
+    if sum(map(len, parts.values())) > _MAX_CALL:
+        raise BadElement("bad_value")
+    said = {name: decode(raw) for name, raw in parts.items()}
     name = text_of(said.get("cohort_name")) or text_of(said.get("cohort_id"))
     word = _WORDS.get(str(said.get("in_cohort")).lower())
     if name is None or word is None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
@@ -49,10 +49,28 @@ class TriggerBody(BaseModel):
     ] = {}
 
 
+def _only(*names: str) -> dict[str, JsonValue]:
+    """Return the schema of a scope that is named by these, and by nothing else."""
+    places = ("cohort", "channel", "combo_key", "level")
+    several = len(names) > 1
+    named: JsonValue = {"type": "string"} if several else {"type": ["string", "null"]}
+    return {place: named if place in names else {"type": "null"} for place in places}
+
+
 class ScopeBody(BaseModel):
     """One cohort, one channel, or of one cohort a combo or a level; without it, everything."""
 
-    model_config = ConfigDict(extra="forbid")  # a mistyped name must not mean "all"
+    model_config = ConfigDict(
+        extra="forbid",  # a mistyped name must not mean "all"
+        json_schema_extra={
+            "anyOf": [
+                {"properties": _only("cohort")},
+                {"properties": _only("channel")},
+                {"properties": _only("cohort", "combo_key"), "required": ["cohort", "combo_key"]},
+                {"properties": _only("cohort", "level"), "required": ["cohort", "level"]},
+            ]
+        },
+    )
 
     cohort: str | None = None
     channel: Annotated[str | None, Field(description="In every cohort.")] = None
@@ -153,6 +171,11 @@ def scopes_of(router: APIRouter) -> dict[tuple[str, str], Scope]:
 EngineHere = Annotated[Engine, Depends(_engine)]
 LaneHere = Annotated[Lane, Depends(_lane)]
 
+_Answers = dict[int | str, dict[str, Any]]
+UNKNOWN: _Answers = {404: {"description": "Nothing has this name; the message says what there is"}}
+IGNORED: _Answers = {200: {"description": "Ignored, with the reason"}}
+NOT_READY: _Answers = {503: {"description": "It cannot do its work now; each check says why"}}
+
 open_routes = APIRouter(tags=["state"])
 routes = APIRouter(tags=["api"])
 
@@ -168,20 +191,25 @@ def health(engine: EngineHere) -> dict[str, Any]:
     }
 
 
-@open_routes.get("/ready")
+@open_routes.get("/ready", responses=NOT_READY)
 def ready(request: Request) -> JSONResponse:
     """Answer 200 when events can be taken in and messages sent, else 503 with what is wrong."""
     answer = running(request).readiness()
     return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
 
 
-@routes.get("/metrics", dependencies=[requires(Scope.STATS)])
+@routes.get("/metrics", response_class=PlainTextResponse, dependencies=[requires(Scope.STATS)])
 def metrics(request: Request) -> Response:
     """Answer Prometheus' text format."""
     return Response(running(request).metrics_text(), media_type="text/plain; version=0.0.4")
 
 
-@routes.post("/api/trigger", status_code=201, dependencies=[requires(Scope.TRIGGER)])
+@routes.post(
+    "/api/trigger",
+    status_code=201,
+    responses=UNKNOWN | IGNORED,
+    dependencies=[requires(Scope.TRIGGER)],
+)
 async def trigger(
     body: TriggerBody, request: Request, engine: EngineHere, lane: LaneHere
 ) -> JSONResponse:
@@ -201,7 +229,7 @@ async def trigger(
     return JSONResponse(decided_experiment(*taken.decided[result.experiment_id]), 201)
 
 
-@routes.get("/api/stats", dependencies=[requires(Scope.STATS)])
+@routes.get("/api/stats", responses=UNKNOWN, dependencies=[requires(Scope.STATS)])
 def stats(
     engine: EngineHere,
     cohort: str | None = None,
@@ -213,13 +241,15 @@ def stats(
     return engine.report.statistics(cohort, None if since is None else to_instant(since))
 
 
-@routes.get("/api/outcomes", dependencies=[requires(Scope.STATS)])
+@routes.get("/api/outcomes", responses=UNKNOWN, dependencies=[requires(Scope.STATS)])
 def outcomes(engine: EngineHere, cohort: str | None = None) -> dict[str, Any]:
     """Answer how deliveries ended: every state and reason with its number."""
     return engine.report.outcomes(cohort)
 
 
-@routes.get("/api/experiments/{experiment_id}", dependencies=[requires(Scope.STATS)])
+@routes.get(
+    "/api/experiments/{experiment_id}", responses=UNKNOWN, dependencies=[requires(Scope.STATS)]
+)
 def experiment(experiment_id: str, engine: EngineHere) -> dict[str, Any]:
     """Answer one experiment with everything that explains it."""
     return engine.report.experiment(experiment_id)
@@ -246,7 +276,9 @@ def erase(user_id: UserPath, request: Request, engine: EngineHere) -> dict[str, 
     return {"status": "erased", "user_id": user_id}
 
 
-@routes.post("/api/users/{user_id}/opt-out", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/users/{user_id}/opt-out", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 async def opt_out(
     user_id: UserPath,
     request: Request,
@@ -258,7 +290,9 @@ async def opt_out(
     return await _choose(user_id, body, request, engine, lane, allowed=False)
 
 
-@routes.delete("/api/users/{user_id}/opt-out", dependencies=[requires(Scope.ADMIN)])
+@routes.delete(
+    "/api/users/{user_id}/opt-out", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 async def opt_in(
     user_id: UserPath,
     request: Request,
@@ -270,7 +304,7 @@ async def opt_in(
     return await _choose(user_id, body, request, engine, lane, allowed=True)
 
 
-@routes.post("/api/pause", dependencies=[requires(Scope.ADMIN)])
+@routes.post("/api/pause", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)])
 def pause(
     request: Request, engine: EngineHere, body: Annotated[ScopeBody | None, Body()] = None
 ) -> dict[str, Any]:
@@ -278,7 +312,7 @@ def pause(
     return _pause(request, engine, body, paused=True)
 
 
-@routes.post("/api/resume", dependencies=[requires(Scope.ADMIN)])
+@routes.post("/api/resume", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)])
 def resume(
     request: Request, engine: EngineHere, body: Annotated[ScopeBody | None, Body()] = None
 ) -> dict[str, Any]:
@@ -286,7 +320,9 @@ def resume(
     return _pause(request, engine, body, paused=False)
 
 
-@routes.post("/api/cohorts/{cohort}/unfreeze", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/cohorts/{cohort}/unfreeze", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Trust a cohort's feedback again after it looked forged or broken, and go on learning."""
     if cohort not in engine.rules.cohorts:
@@ -316,7 +352,7 @@ async def _choose(
     channel = body.channel if body and body.channel else EVERY_CHANNEL
     if channel != EVERY_CHANNEL and channel not in engine.rules.channels:
         known = ", ".join(sorted(engine.rules.channels))
-        raise ApiError(422, "unknown_channel", f'There is no channel "{channel}". Known: {known}.')
+        raise ApiError(404, "unknown_channel", f'There is no channel "{channel}". Known: {known}.')
     told = body or ChannelBody()
     chosen = Chosen(
         UserId(user_id),

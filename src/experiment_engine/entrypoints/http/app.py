@@ -71,7 +71,7 @@ def _api(running: Running, doors: Mapping[str, Webhook], pages: Pages | None) ->
     app.state.running = running
     app.include_router(open_routes)
     app.include_router(routes)
-    add_error_handlers(app)
+    add_error_handlers(app, [*open_routes.routes, *routes.routes, *app.routes])
     generated = app.openapi
     scopes = scopes_of(routes)
 

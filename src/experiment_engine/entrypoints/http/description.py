@@ -75,6 +75,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "/webhook/amplitude-cohort": (
         "A cohort webhook of Amplitude: users who entered or left a cohort",
         {
+            "schema": {"type": "object"},
             "example": {
                 "cohort_name": "Stuck in checkout",
                 "cohort_id": "7khm89cz",
@@ -82,7 +83,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
                 "computed_time": "1795341600",
                 "message_id": "0b7c::enter::0",
                 "users": [{"user_id": "usr_123", "user_properties": {"language": "Bhojpuri"}}],
-            }
+            },
         },
     ),
     "/webhook/segment": ("One call of Segment, or an array of them", _TRACK),
@@ -146,8 +147,11 @@ def _guard(operation: dict[str, Any], scope: Scope) -> None:
     operation |= {"security": _ANY_SCHEME, "x-scope": scope.value}
     for code, meaning in _CODES.items():
         operation["responses"].setdefault(code, _error(meaning))
-    if "422" in operation["responses"]:  # FastAPI describes its own shape; ours is another
-        operation["responses"]["422"] = _error("A body or parameter that does not fit")
+    answers = operation["responses"]
+    if "422" in answers:  # FastAPI describes its own shape; ours is another
+        answers["422"] = _error("A body or parameter that does not fit")
+    if "404" in answers:
+        answers["404"] = _error(answers["404"]["description"])
 
 
 def _webhook(path: str, method: str, scope: Scope) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def _webhook(path: str, method: str, scope: Scope) -> dict[str, Any]:
         "operationId": f"{method.lower()}{path.replace('/', '_').replace('-', '_')}",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {}, **body}},
+            "content": {"application/json": {"schema": {"type": ["object", "array"]}, **body}},
         },
         "responses": {
             "200": {

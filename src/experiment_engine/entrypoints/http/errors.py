@@ -1,11 +1,12 @@
 """Every error of the API has one shape, and its message tells a person what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from experiment_engine.domain.errors import (
     EngineError,
@@ -34,8 +35,9 @@ class ApiError(Exception):
         self.status, self.code = status, code
 
 
-def add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Answer every kind of error in the one shape."""
+    app.state.routes = [route for route in routes if isinstance(route, Route)]
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -44,9 +46,12 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _engine_error)
 
 
-def _shape(status: int, code: str, message: str) -> JSONResponse:
+def _shape(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     body = {"error": {"code": code, "message": message}}
-    headers = {"Retry-After": "1"} if status == 503 else None  # noqa: PLR2004
+    if status == 503:  # noqa: PLR2004
+        headers = {"Retry-After": "1"}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
@@ -60,12 +65,23 @@ async def _engine_error(_request: Request, error: Exception) -> JSONResponse:
     return _shape(status, code, str(error))
 
 
-async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     if error.status_code == 400:  # noqa: PLR2004 - how FastAPI answers a body it cannot read
         return _shape(422, "invalid", "The body cannot be read: send JSON in UTF-8.")
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    return _shape(error.status_code, code.get(error.status_code, "refused"), str(error.detail))
+    named = code.get(error.status_code, "refused")
+    headers = error.headers
+    if error.status_code == 405:  # noqa: PLR2004
+        headers = {"Allow": _allowed(request)}
+    return _shape(error.status_code, named, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of a path: Starlette names those of its first route only."""
+    of_api: Sequence[Route] = request.app.state.routes
+    found = [route for route in of_api if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in found for method in route.methods or ()}))
 
 
 async def _failed(_request: Request, _error: Exception) -> JSONResponse:
