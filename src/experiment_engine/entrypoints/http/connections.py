@@ -84,8 +84,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pending = 0
         self._check_size()
         if not self._refused:
-            self._wait_for(_Phase.BODY)
             super().on_headers_complete()
+            self._wait_for(_Phase.BODY)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; after an early answer it is thrown away."""
@@ -107,6 +107,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the one shape that every error has."""
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer as if no other protocol was asked for, and end: the parser reads no further."""
+        self.cycle.keep_alive = False
 
     def _wait_for(self, phase: _Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
@@ -145,6 +149,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         """Disconnect, and say why if an answer of ours cannot be taken for another one."""
         self._refused = True
+        if self._phase is not _Phase.BODY and not self._is_next():
+            self.cycle.keep_alive = False  # what came before is answered first
+            return
         if self._is_next() and not self.transport.is_closing():
             body = error_body(status.name.lower(), message)
             head = (
