@@ -1,5 +1,6 @@
 """The routes of the API: parse, call one use case, answer."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
@@ -31,6 +32,7 @@ from experiment_engine.entrypoints.http.door import Lane
 from experiment_engine.entrypoints.http.errors import ApiError
 from experiment_engine.entrypoints.http.running import Running
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 
 UserPath = Annotated[str, Field(min_length=1, max_length=256, pattern=_NO_CONTROL)]
@@ -55,6 +57,13 @@ def _only(*names: str) -> dict[str, JsonValue]:
     several = len(names) > 1
     named: JsonValue = {"type": "string"} if several else {"type": ["string", "null"]}
     return {place: named if place in names else {"type": "null"} for place in places}
+
+
+def _no_number(value: object) -> object:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("write ISO 8601, such as 2026-11-22T10:00:00Z")
+    return value
 
 
 class ScopeBody(BaseModel):
@@ -234,7 +243,9 @@ def stats(
     engine: EngineHere,
     cohort: str | None = None,
     since: Annotated[
-        datetime | None, Query(description="Only experiments decided from then on (ISO 8601).")
+        datetime | None,
+        BeforeValidator(_no_number),
+        Query(description="Only experiments decided from then on (ISO 8601)."),
     ] = None,
 ) -> dict[str, Any]:
     """Answer the plain live counts, the best and the worst combos."""
