@@ -69,3 +69,15 @@ def test_the_check_finds_a_planted_comparison(planted: str) -> None:
 def test_no_secret_is_compared_by_its_letters(path: Path) -> None:
     """`==` stops at the first letter that differs, and so tells how many were right."""
     assert comparisons_of_secrets(path.read_text(encoding="utf-8")) == []
+
+
+def test_every_statement_hides_whom_it_is_about() -> None:
+    """An error of SQLAlchemy would repeat the parameters, and so the person, in the log."""
+    calls = [
+        node
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("create_engine")
+    ]
+    assert len(calls) > 5
+    assert all("hide_parameters=True" in ast.unparse(call) for call in calls)

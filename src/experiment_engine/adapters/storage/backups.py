@@ -78,7 +78,7 @@ def back_up_postgresql(url: str, copy: Path) -> None:
 def restore_postgresql(copy: Path, url: str, now: Instant) -> None:
     """Fill an empty database from a copy, in one transaction; it opens paused."""
     _require(copy, _POSTGRESQL)
-    engine = create_engine(address(url))
+    engine = create_engine(address(url), hide_parameters=True)
     try:
         if inspect(engine).get_table_names():
             raise ConfigurationError("DATABASE_URL: the database is not empty: name an empty one")

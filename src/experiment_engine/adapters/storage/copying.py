@@ -57,7 +57,9 @@ def copy_to_postgresql(
         with held(source), _reading(source) as old:
             require_newest(embedded_url(source))
             migrate(target)
-            writers = create_engine(target)  # without the limits of those that serve
+            writers = create_engine(
+                target, hide_parameters=True
+            )  # without the limits of those that serve
             try:
                 return _copy(old, writers, now, tell, step)
             finally:

@@ -67,6 +67,7 @@ def _open(url: URL, size: int, session: dict[str, str], **options: object) -> En
         pool_size=size,
         max_overflow=_MORE,
         pool_timeout=5,
+        hide_parameters=True,  # who it is about stands in no log
         connect_args={**_REACH, "options": settings},
         **options,
     )

@@ -19,7 +19,7 @@ _MIGRATING = 0x6D696772  # the number of the lock
 
 def migrate(url: URL) -> tuple[str | None, str]:
     """Bring the database to this version's schema; return the revision before and after."""
-    engine = _whole_or_not_at_all(create_engine(url))
+    engine = _whole_or_not_at_all(create_engine(url, hide_parameters=True))
     try:
         before = _revision(engine)
         config = _config()
@@ -35,7 +35,7 @@ def migrate(url: URL) -> tuple[str | None, str]:
 
 def prepare(url: URL) -> None:
     """Make the schema in an empty database; raise UnknownSchema for any other but this one."""
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     try:
         revision, has_tables = (
             _revision(engine),
@@ -51,7 +51,7 @@ def prepare(url: URL) -> None:
 
 def require_newest(url: URL) -> None:
     """Raise UnknownSchema unless the database's schema is the one of this version."""
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     try:
         _refuse_unknown(_revision(engine))
     finally:

@@ -135,6 +135,7 @@ class SqliteStorage:
             creator=lambda: self._writer,
             poolclass=StaticPool,
             isolation_level="AUTOCOMMIT",  # this class begins and ends transactions
+            hide_parameters=True,  # who it is about stands in no log
         )
         self._core = self._engine.connect()
         self.readers = open_readers(path)
@@ -276,7 +277,7 @@ def _is_trouble(error: sqlite3.DatabaseError) -> bool:
 
 def open_readers(path: Path) -> Engine:
     """Return an engine whose connections can read only."""
-    engine = create_engine(embedded_url(path), pool_size=4, max_overflow=8)
+    engine = create_engine(embedded_url(path), pool_size=4, max_overflow=8, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _read_only(connection: sqlite3.Connection, _record: object) -> None:

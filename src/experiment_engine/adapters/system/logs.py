@@ -3,10 +3,11 @@
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 import msgspec
 import structlog
@@ -40,15 +41,34 @@ def configure_logs(log_format: LogFormat | None, stream: TextIO = sys.stdout) ->
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_told),
             lambda _logger, _name, event: write(event),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Patient(stream))),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(message)s", force=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Discreet("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     return Journal(chosen, stream)
+
+
+class _Discreet(logging.Formatter):
+    """Formats what libraries log: a stack without the rows that PostgreSQL names under it."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
+        return without_details(super().formatException(ei))
+
+
+def _told(exc_info: Any) -> str:
+    return without_details("".join(traceback.format_exception(*exc_info)).rstrip("\n"))
+
+
+def without_details(trace: str) -> str:
+    """Return a stack without PostgreSQL's details: they hold the values of a row."""
+    lines = trace.splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("DETAIL:", "CONTEXT:")))
 
 
 class Journal:
