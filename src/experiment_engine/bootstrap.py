@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Engine as Readers
 
-from experiment_engine.adapters.clevertap.sender import (
-    Account,
-    CleverTapSender,
-    base_url,
-    open_client,
-)
+from experiment_engine.adapters.by_channel import SenderByChannel
+from experiment_engine.adapters.calling.provider import Opening
 from experiment_engine.adapters.dry_run.sender import DryRunSender
+from experiment_engine.adapters.providers import PROVIDERS
 from experiment_engine.adapters.storage import backups, copying, postgres_connections, sqlite
 from experiment_engine.adapters.storage.copying import Tell
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
@@ -31,8 +29,9 @@ from experiment_engine.application.report import Report
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.moments import Duration
-from experiment_engine.domain.rules import WHATSAPP, Rules
+from experiment_engine.domain.rules import Rules
 from experiment_engine.engine import Engine
 from experiment_engine.settings import Settings
 
@@ -51,7 +50,7 @@ def open_engine(
     Raises ConfigurationError, StorageInUse, UnknownSchema or StorageUnavailable.
     """
     rules = read_rules(settings)
-    mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
+    mode = mode_of(settings, rules)
     storage = open_storage(settings, patience)
     # Where hosts share a database, its time is the one that they agree on.
     clock = clock or (storage.clock if isinstance(storage, PostgresStorage) else SystemClock())
@@ -59,8 +58,19 @@ def open_engine(
 
 
 def read_rules(settings: Settings) -> Rules:
-    """Read the configuration; raises ConfigurationError."""
-    return load(settings.engine_config or bundled_example())
+    """Read the configuration, and which channels are connected; raises ConfigurationError."""
+    rules = load(settings.engine_config or bundled_example())
+    channels = {
+        name: replace(channel, connected=channel.provider in settings.connected)
+        for name, channel in rules.channels.items()
+    }
+    return replace(rules, channels=channels)
+
+
+def mode_of(settings: Settings, rules: Rules) -> Mode:
+    """Return whether messages leave the house: the provider of some channel is connected."""
+    providers = {channel.provider for channel in rules.channels.values()}
+    return Mode.DRY_RUN if providers.isdisjoint(settings.connected) else Mode.LIVE
 
 
 def open_storage(settings: Settings, patience: float = 0.0) -> SqliteStorage | PostgresStorage:
@@ -89,7 +99,8 @@ def open_receipts(settings: Settings, read: Reader) -> Iterator[Receipts]:
 
     Raises ConfigurationError where there is no database yet, and UnknownSchema.
     """
-    rules, mode = read_rules(settings), Mode.LIVE if settings.is_live else Mode.DRY_RUN
+    rules = read_rules(settings)
+    mode = mode_of(settings, rules)
     with _reading(settings) as readers, consistent(readers) as evidence:
         report = Report(StorageReader(readers), rules, mode, SystemClock())
         yield Receipts(report, PageReader(readers), evidence, read)
@@ -173,15 +184,17 @@ def restore(settings: Settings, copy: Path) -> None:
 
 
 def open_sender(settings: Settings, rules: Rules) -> MessageSender:
-    """Return CleverTap's sender, or in dry run the one that calls nobody."""
-    if not settings.is_live:
+    """Return what hands each channel's calls to its provider, or in dry run calls nobody."""
+    if mode_of(settings, rules) is Mode.DRY_RUN:
         return DryRunSender()
-    whatsapp = rules.channels.get(WHATSAPP)
-    return CleverTapSender(
-        open_client(
-            settings.clevertap_base_url or base_url(settings.clevertap_region),
-            connections=sum(channel.max_in_flight for channel in rules.channels.values()),
-        ),
-        Account(settings.clevertap_account_id, settings.clevertap_passcode),
-        whatsapp_endpoint=whatsapp.endpoint if whatsapp else "externaltrigger",
-    )
+    senders: dict[Channel, MessageSender] = {}
+    for provider in PROVIDERS.values():
+        channels = {
+            name: channel
+            for name, channel in rules.channels.items()
+            if channel.provider == provider.name
+        }
+        if channels and provider.name in settings.connected:
+            opening = Opening(settings.settings_of(provider), channels, SystemClock())
+            senders |= dict.fromkeys(channels, provider.open(opening))
+    return SenderByChannel(senders)

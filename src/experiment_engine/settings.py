@@ -21,7 +21,10 @@ from pydantic import (
     model_validator,
 )
 
+from experiment_engine.adapters.calling.provider import Provider, header_value, origin
+from experiment_engine.adapters.providers import PROVIDERS
 from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.rules import CLEVERTAP
 
 Region = Literal["in1", "sg1", "us1", "aps3", "mec1", "eu1"]
 LogFormat = Literal["console", "json"]
@@ -109,23 +112,6 @@ def _postgresql_url(value: str) -> str:
     return "postgresql://" + value.partition("://")[2]
 
 
-def _base_url(value: str) -> str:
-    origin = value.rstrip("/")
-    try:
-        parts = urlsplit(origin)
-        plain = f"{parts.scheme}://{parts.netloc}" == origin and "@" not in origin
-        fits = plain and parts.scheme in {"http", "https"} and bool(parts.hostname)
-        _ = parts.port  # raises if it is no number
-    except ValueError:
-        fits = False
-    if not fits or not origin.isprintable() or " " in origin:
-        raise ValueError(
-            "not an origin: write http:// or https:// and a host, without a path, such as"
-            " https://in1.api.clevertap.com"
-        )
-    return origin
-
-
 def _log_format(value: str) -> str:
     return _one_of(value, get_args(LogFormat))
 
@@ -149,12 +135,6 @@ def _folder(value: str) -> Path:
         return Path(value).expanduser()
     except RuntimeError:  # a home that nobody has
         return Path(value)
-
-
-def _header_value(value: str) -> str:
-    if not _fits_a_header(value):
-        raise ValueError("has a blank or a special character inside: copy it again")
-    return value
 
 
 def _credentials(value: str) -> tuple[Credential, ...]:
@@ -189,6 +169,10 @@ def _fits_a_header(value: str) -> bool:
     return value.isascii() and value.isprintable() and " " not in value
 
 
+# CleverTap's own are fields below; those of the other providers are read as their folders say.
+_PARTNERS = [provider for provider in PROVIDERS.values() if provider.name != CLEVERTAP]
+_READERS = {name: read for provider in _PARTNERS for name, read in provider.settings.items()}
+
 Credentials = Annotated[tuple[Credential, ...], _written(_credentials)]
 
 
@@ -201,10 +185,10 @@ class Settings(BaseModel):
     port: Annotated[int, _written(_port)] = 3001
     database_url: Annotated[str, _written(_database_url), Field(repr=False)] = _SQLITE_EXAMPLE
     engine_config: Annotated[Path | None, _written(_folder)] = None  # None: the example
-    clevertap_account_id: Annotated[str, _written(_header_value), Field(repr=False)] = ""
-    clevertap_passcode: Annotated[str, _written(_header_value), Field(repr=False)] = ""
+    clevertap_account_id: Annotated[str, _written(header_value), Field(repr=False)] = ""
+    clevertap_passcode: Annotated[str, _written(header_value), Field(repr=False)] = ""
     clevertap_region: Annotated[Region, _written(_region)] = "in1"
-    clevertap_base_url: Annotated[str | None, _written(_base_url)] = None
+    clevertap_base_url: Annotated[str | None, _written(origin)] = None
     api_token: Credentials = ()
     amplitude_webhook_secret: Credentials = ()
     clevertap_webhook_secret: Credentials = ()
@@ -214,6 +198,7 @@ class Settings(BaseModel):
     backend_webhook_secret: Credentials = ()
     log_format: Annotated[LogFormat | None, _written(_log_format)] = None
     start_paused: Annotated[bool, _written(_switch)] = False
+    partners: Annotated[Mapping[str, str], Field(repr=False)] = {}  # of providers, by their names
 
     @model_validator(mode="after")
     def _account_is_whole(self) -> Self:
@@ -239,9 +224,19 @@ class Settings(BaseModel):
         return self
 
     @property
-    def is_live(self) -> bool:
-        """Say whether messages go out for real: there is a CleverTap account."""
-        return bool(self.clevertap_account_id)
+    def connected(self) -> frozenset[str]:
+        """Return the names of the providers for which there are credentials."""
+        return frozenset(
+            provider.name
+            for provider in PROVIDERS.values()
+            if all(self.settings_of(provider).get(name) for name in provider.required)
+        )
+
+    def settings_of(self, provider: Provider) -> Mapping[str, str]:
+        """Return what a provider is opened with, by the names of the environment."""
+        own = {name: getattr(self, name.lower(), None) for name in provider.settings}
+        given = {name: value for name, value in own.items() if isinstance(value, str)}
+        return given | {name: v for name, v in self.partners.items() if name in provider.settings}
 
     def secrets(self, setting: str) -> tuple[Credential, ...]:
         """Return what a setting such as `API_TOKEN` holds."""
@@ -274,6 +269,10 @@ class Settings(BaseModel):
         return Path(self.database_url.removeprefix(_SQLITE))
 
 
+# Every name that is read from the environment.
+SETTINGS = frozenset(map(str.upper, Settings.model_fields)) - {"PARTNERS"} | _READERS.keys()
+
+
 def read_settings(environ: Mapping[str, str], env_file: Path | None = Path(".env")) -> Settings:
     """Read the settings; the environment wins over the file, also where it is empty.
 
@@ -283,19 +282,42 @@ def read_settings(environ: Mapping[str, str], env_file: Path | None = Path(".env
     values: dict[str, Any] = {
         name: value
         for name in Settings.model_fields
-        if (value := given.get(name.upper(), "").strip())
+        if name.upper() in SETTINGS and (value := given.get(name.upper(), "").strip())
     }
+    values["partners"] = _read_partners(given)
     try:
         return Settings(**values)
     except ValidationError as error:
         raise _mistake(error) from None
 
 
+def _read_partners(given: Mapping[str, str]) -> dict[str, str]:
+    found = {name: value for name in _READERS if (value := given.get(name, "").strip())}
+    for name, value in found.items():
+        try:
+            _READERS[name](value)
+        except ValueError as error:
+            raise _in_one_line(f"{name}: {error}") from None
+    for provider in _PARTNERS:
+        missing = [name for name in provider.required if name not in found]
+        there = next((name for name in provider.required if name in found), None)
+        if missing and there is not None:
+            raise ConfigurationError(
+                f"{missing[0]}: is missing while {there} is set: set"
+                f" {' and '.join(provider.required)} to send, or nothing of it"
+            )
+    return found
+
+
 def _mistake(error: ValidationError) -> ConfigurationError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     text = first["msg"].removeprefix("Value error, ")
     line = f"{str(first['loc'][0]).upper()}: {text}" if first["loc"] else text
-    return ConfigurationError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+    return _in_one_line(line)
+
+
+def _in_one_line(text: str) -> ConfigurationError:
+    return ConfigurationError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 def _read_env_file(path: Path) -> dict[str, str]:
@@ -314,7 +336,7 @@ def _lines(file: str, text: str) -> Iterator[tuple[str, str]]:
     # Read without python-dotenv's own loading: that skips a line it cannot read, so that a token
     # with a missing quote mark would leave the door open, and it fills in ${...} by itself.
     for binding in parse_stream(io.StringIO(text)):
-        is_setting = binding.key is not None and binding.key.lower() in Settings.model_fields
+        is_setting = binding.key is not None and binding.key.upper() in SETTINGS
         if binding.error or (is_setting and binding.value is None):
             raise ConfigurationError(
                 f"{file}: line {binding.original.line}: not understood: write NAME=value,"

@@ -637,6 +637,23 @@ def test_due_carries_its_message(storage: Storage) -> None:
     assert (found.title, found.body, found.seed) == ("Title", "Body", 2**63 - 1)
 
 
+def test_an_address_is_kept_while_the_message_waits(storage: Storage) -> None:
+    """It comes with what is due, stays through tries, and goes with any other state."""
+    waiting, ended = numbered(1), numbered(2, user_id=UserId("other"))
+    store(storage, with_experiments(waiting, ended, address="+919800000001"))
+    changes = Changes()
+    for experiment, state in ((waiting, State.CLAIMED), (ended, State.CANCELLED)):
+        changes.change(experiment, lambda e, to=state: e.move(to))  # type: ignore[misc]
+    changes.change(waiting, lambda e: e.move(State.SCHEDULED))
+    store(storage, changes)
+
+    with storage.transaction() as tx:
+        due = tx.due({(waiting.channel, False): 10}, waiting.due_at, [])
+    assert [(one.experiment_id, one.address) for one in due] == [(waiting.id, "+919800000001")]
+    kept = {row["id"]: row["address"] for row in rows_of(storage, tables.experiment)}
+    assert kept == {waiting.id: "+919800000001", ended.id: None}
+
+
 def test_due_while_paused(storage: Storage) -> None:
     """Of paused cohorts only what has expired is due; others are as ever, behind any number."""
     expired = {"expires_at": Instant(NOW - 1)}

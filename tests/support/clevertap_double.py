@@ -141,7 +141,7 @@ def content_hash(body: Mapping[str, object]) -> str:
 
 
 def _sends(calls: Iterable[Call]) -> Iterator[Call]:
-    return (call for call in calls if call.processed and call.path.startswith("/1/send/"))
+    return (call for call in calls if call.processed and call.path != UPLOAD)
 
 
 # What the test sets: the rules
@@ -516,6 +516,24 @@ _APIS: Final[dict[str, Callable[[Json], _Intake]]] = {
 }
 
 
+def _clevertap_api(path: str) -> Callable[[Json], _Intake]:
+    if path not in _APIS:
+        raise _RefusedError(404, "Not found")
+    return _APIS[path]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What another provider's double has of its own: its API, and how it says yes.
+
+    `check` gets the headers and the body as it came, `api` a path; both raise for a mistake.
+    """
+
+    api: Callable[[str], Callable[[Json], _Intake]] = _clevertap_api
+    check: Callable[[Mapping[str, str], bytes], None] | None = None
+    taken: bytes = b'{"status":"success","message":"Added to queue for processing"}'
+
+
 def _experiment_ids(value: object, found: dict[str, None]) -> dict[str, None]:
     """Collect every `experiment_id`: per platform, under ExternalTrigger, in kv or in evtData."""
     if isinstance(value, dict):
@@ -674,6 +692,7 @@ class _Exchange:
     stats: Stats
     elsewhere: str
     now: float
+    taken: bytes
 
     async def answer(
         self,
@@ -690,7 +709,7 @@ class _Exchange:
         """Tell the truth about this call."""
         left_out = self.intake.unprocessed
         if not left_out and self.path != UPLOAD:
-            return _ADDED
+            return self.taken
         status = "partial" if left_out and self.intake.users else "fail" if left_out else "success"
         answer = {"status": status, "processed": len(self.intake.users), "unprocessed": left_out}
         return json.dumps(answer).encode()
@@ -698,7 +717,6 @@ class _Exchange:
 
 _TOO_MANY: Final = "Too many concurrent requests"
 _CONTROL: Final = "There are GET /_stats, GET /_ledger and POST /_control"
-_ADDED: Final = b'{"status":"success","message":"Added to queue for processing"}'
 _PAGE: Final = b"<html><head><title>%s</title></head><body>gateway</body></html>"
 _Act = Callable[[_Exchange], Awaitable[int | None]]
 
@@ -769,7 +787,7 @@ async def _hang(exchange: _Exchange) -> int | None:
 async def _cut(exchange: _Exchange) -> int | None:
     """Send the head and half of the body."""
     response = _response(200, exchange.success())
-    await exchange.connection.send(response[: -len(_ADDED) // 2])
+    await exchange.connection.send(response[: -len(exchange.taken) // 2])
     exchange.connection.close()
     return None
 
@@ -937,6 +955,7 @@ class _Options:
     account: tuple[str, str] = (ACCOUNT_ID, PASSCODE)
     fsync: bool = True
     clock: Callable[[], float] = time.time
+    dialect: Dialect = Dialect()
 
 
 class _Server:
@@ -1035,7 +1054,7 @@ class _Server:
         else:
             await connection.body(request)
             self.stats.redirect_hits += 1
-            await connection.send(_response(200, _ADDED))
+            await connection.send(_response(200, self._options.dialect.taken))
 
     @staticmethod
     async def _refuse(connection: _Connection, refused: _RefusedError) -> int | None:
@@ -1114,20 +1133,22 @@ class _Server:
 
     def _checked(self, request: _Request) -> _Intake:
         headers = request.headers
-        if request.path not in _APIS:
-            raise _RefusedError(404, "Not found")
+        dialect = self._options.dialect
+        read = dialect.api(request.path)
         if request.method != "POST":
             raise _RefusedError(405, "Method not allowed")
         account = headers.get("x-clevertap-account-id"), headers.get("x-clevertap-passcode")
-        if account != self._options.account:
+        if dialect.check is not None:
+            dialect.check(headers, request.body)
+        elif account != self._options.account:
             raise _RefusedError(401, "Account ID is not valid")
         if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
             error = f"Content-Type must be {JSON_TYPE}"
             raise _bad(error)
         body = _parsed(request.body)
-        intake = _APIS[request.path](body)
+        intake = read(body)
         intake.content = content_hash(body)
-        intake.experiment_ids = tuple(_experiment_ids(body, {}))
+        intake.experiment_ids = intake.experiment_ids or tuple(_experiment_ids(body, {}))
         return intake
 
     async def _meet(self, connection: _Connection, path: str, intake: _Intake, drawn: str) -> None:
@@ -1147,6 +1168,7 @@ class _Server:
             self.stats,
             _url(self.control_port),
             self._options.clock(),
+            self._options.dialect.taken,
         )
         self._answered(call, await behaviour.act(exchange))
 
@@ -1306,10 +1328,11 @@ class CleverTapDouble(_Double):
         account: tuple[str, str] = (ACCOUNT_ID, PASSCODE),
         fsync: bool = True,
         clock: Callable[[], float] = time.time,
+        dialect: Dialect = Dialect(),
         **rules: Unpack[Changes],
     ) -> None:
         super().__init__(ledger, rules)
-        self._options = _Options(self.ledger_path, port, 0, account, fsync, clock)
+        self._options = _Options(self.ledger_path, port, 0, account, fsync, clock, dialect)
         self._stop: Callable[[], object] = bool
         self._thread = threading.Thread()
 

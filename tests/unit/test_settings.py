@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from experiment_engine.adapters.providers import PROVIDERS
 from experiment_engine.domain.errors import ConfigurationError
-from experiment_engine.settings import SCOPES, Credential, Settings, read_settings
+from experiment_engine.settings import SCOPES, SETTINGS, Credential, Settings, read_settings
 
 SECRET = "s3cr3t-of-ours"
 ALL_SECRETS = {
@@ -46,7 +47,8 @@ def test_nothing_set() -> None:
     assert settings.clevertap_base_url is None
     assert (settings.api_token, settings.log_format) == ((), None)
     assert (settings.amplitude_webhook_secret, settings.clevertap_webhook_secret) == ((), ())
-    assert (settings.is_live, settings.is_loopback, settings.start_paused) == (False, True, False)
+    assert (settings.is_loopback, settings.start_paused) == (True, False)
+    assert settings.connected == frozenset()
 
 
 def test_everything_set() -> None:
@@ -68,7 +70,8 @@ def test_everything_set() -> None:
     assert settings.database_path == Path("/var/lib/engine.db")
     assert settings.engine_config == Path("my-config")
     assert (settings.clevertap_account_id, settings.clevertap_passcode) == ("TEST-ACC", SECRET)
-    assert (settings.clevertap_region, settings.is_live) == ("eu1", True)
+    assert settings.clevertap_region == "eu1"
+    assert settings.connected == {"clevertap"}
     assert settings.clevertap_base_url == "http://127.0.0.1:9000"
     assert (settings.log_format, settings.start_paused) == ("json", True)
     assert settings.api_token[0].matches(ALL_SECRETS["API_TOKEN"].encode())
@@ -120,8 +123,8 @@ def test_empty_variables_force_a_dry_run(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in ACCOUNT.items()))
 
-    assert read_settings({}, env_file).is_live
-    assert not read_settings(dict.fromkeys(ACCOUNT, ""), env_file).is_live
+    assert read_settings({}, env_file).connected
+    assert not read_settings(dict.fromkeys(ACCOUNT, ""), env_file).connected
 
 
 def test_values_of_the_file_are_taken_as_written(tmp_path: Path) -> None:
@@ -263,7 +266,7 @@ def test_any_secrets_survive_the_list(entries: list[tuple[str, frozenset[str]]])
         assert [entry.scopes for entry in matching] == [scopes]
 
 
-@given(st.sampled_from(sorted(Settings.model_fields)), st.text())
+@given(st.sampled_from(sorted(map(str.lower, SETTINGS))), st.text())
 def test_any_text_in_any_setting(name: str, value: str) -> None:
     """Whatever a variable holds, it is taken or refused in one line that names a setting."""
     try:
@@ -286,12 +289,47 @@ def test_any_bytes_in_the_file(tmp_path_factory: pytest.TempPathFactory, content
         assert line.isprintable()
 
 
+SIGNING = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+HOOK = {
+    "OUTGOING_WEBHOOK_URL": "https://messages.example.com/due",
+    "OUTGOING_WEBHOOK_SECRET": SIGNING,
+}
+
+
+def test_another_provider_is_connected() -> None:
+    """A provider with all that it requires is connected; what it takes never shows."""
+    settings = read_settings(HOOK, None)
+    assert settings.connected == {"webhook"}
+    assert settings.settings_of(PROVIDERS["webhook"]) == HOOK
+    assert SIGNING not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"OUTGOING_WEBHOOK_SECRET": ""}, "OUTGOING_WEBHOOK_SECRET: is missing"),
+        ({"OUTGOING_WEBHOOK_URL": ""}, "OUTGOING_WEBHOOK_URL: is missing"),
+        ({"OUTGOING_WEBHOOK_SECRET": "whsec_c2hvcnQ="}, "OUTGOING_WEBHOOK_SECRET: not a signing"),
+        ({"OUTGOING_WEBHOOK_URL": "https://u:geheim@example.com/"}, "OUTGOING_WEBHOOK_URL: not"),
+        ({"OUTGOING_WEBHOOK_URL": "https://exa mple.com/"}, "OUTGOING_WEBHOOK_URL: not"),
+        ({"OUTGOING_WEBHOOK_LOOPBACK": "yes"}, "OUTGOING_WEBHOOK_LOOPBACK: "),
+    ],
+)
+def test_a_mistake_in_a_provider_s_settings(changes: dict[str, str], told: str) -> None:
+    """It stops the start with one line that names the setting, and repeats no secret."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({**HOOK, **changes}, None)
+    assert str(refused.value).startswith(told)
+    assert "c2hvcnQ" not in str(refused.value)
+    assert "geheim" not in str(refused.value)
+
+
 def test_example_file() -> None:
     """`.env.example` explains every setting, and each line in it can be used as it stands."""
     text = (Path(__file__).parents[2] / ".env.example").read_text()
     lines = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
-    assert sorted(lines) == sorted(name.upper() for name in Settings.model_fields)
+    assert sorted(lines) == sorted(SETTINGS)
     for name, value in lines.items():
         read_settings({name: value}, None)
     same = ("HOST", "PORT", "DATABASE_URL", "CLEVERTAP_REGION", "START_PAUSED")

@@ -17,7 +17,7 @@ from experiment_engine.domain.bandit.decision import SPREAD, stream
 from experiment_engine.domain.bandit.stand_in import StandIn
 from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.user import User
-from experiment_engine.domain.delivery.experiment import Due, Experiment, State
+from experiment_engine.domain.delivery.experiment import Due, Experiment, Mode, State
 from experiment_engine.domain.delivery.facts import first_refusal
 from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.delivery.message import Call, Content
@@ -189,13 +189,15 @@ class _Claiming:
 
     def calls(self) -> list[Call]:
         """Return the calls that the claimed deliveries make up."""
-        return [Call(c.id, c.content, c.recipients) for c in self.open_calls]
+        return [Call(c.id, c.content, c.recipients, c.addresses) for c in self.open_calls]
 
     def _send_or_wait(self, due: Due, experiment: Experiment, user: User, combo: Combo) -> None:
         if self.guardrails.is_quiet(experiment.channel, due.zone, self.now):
             self._postpone(due, experiment)
         elif not self.guardrails.within_caps(experiment.channel, user, self.now):
             self._cancel(experiment, Reason.FREQUENCY_CAP)
+        elif due.address is None and self._needs_address(experiment):
+            self._cancel(experiment, Reason.NO_ADDRESS)
         elif (refusal := self._text_refusal(due, experiment, combo)) is None:
             self._place(due, experiment, combo)
         elif (stand_in := self._stand_in(due, experiment)) is None:
@@ -241,7 +243,14 @@ class _Claiming:
         if call is None:
             self._hold_out(experiment)
         else:
+            if due.address is not None:
+                call.addresses[due.user_id] = due.address
             self._claim(call, experiment, combo)
+
+    def _needs_address(self, experiment: Experiment) -> bool:
+        """Say whether its provider finds nobody by our id, as after a change of provider."""
+        live = experiment.mode is Mode.LIVE and not experiment.held_out
+        return live and self.rules.channels[experiment.channel].address is not None
 
     def _replace(self, drawn: Due, experiment: Experiment, instead: "_Instead") -> None:
         def edit(e: Experiment) -> None:
@@ -332,6 +341,7 @@ class _OpenCall:
     id: CallId
     content: Content
     recipients: dict[UserId, ExperimentId] = field(default_factory=dict)
+    addresses: dict[UserId, str] = field(default_factory=dict)
 
 
 def message_content(rules: Rules, combo: Combo, due: Due) -> Content:
@@ -343,6 +353,7 @@ def message_content(rules: Rules, combo: Combo, due: Due) -> Content:
         body=due.body,
         deep_link=channel.deep_link,
         campaign_id=channel.campaign(due.language, combo.angle, combo.offer),
+        template=channel.template(due.language, combo.angle, combo.offer),
     )
 
 

@@ -17,13 +17,13 @@ from experiment_engine.domain.cohorts.counting import Counted, events_that_start
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.cohorts.user import User
 from experiment_engine.domain.delivery.copy import Text, clean, placeholder_values
-from experiment_engine.domain.delivery.experiment import Decided, Experiment
+from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
 from experiment_engine.domain.delivery.facts import FactValue, known_facts
 from experiment_engine.domain.delivery.quiet_hours import is_zone
 from experiment_engine.domain.delivery.retry import FAILING_FOR
 from experiment_engine.domain.events import Happened, Properties, Requested
 from experiment_engine.domain.guardrails import Eligibility, Guardrails, Situation
-from experiment_engine.domain.identifiers import CohortName
+from experiment_engine.domain.identifiers import Channel, CohortName
 from experiment_engine.domain.moments import Instant
 from experiment_engine.domain.reasons import Reason
 
@@ -95,7 +95,11 @@ class TriggerTaker:
         refusal = self._refusal(cohort, user, start)
         if refusal is not None:
             return refusal
-        eligibility = self.guardrails.eligibility(cohort, user, self._situation(start))
+        situation = self._situation(start)
+        # What a trigger would tell of where the user is reached is not known: let it be there.
+        anywhere = dict.fromkeys(self.guardrails.rules.channels, "")
+        situation = msgspec.structs.replace(situation, addresses=anywhere)
+        eligibility = self.guardrails.eligibility(cohort, user, situation)
         if not eligibility.eligible:
             return eligibility.why_none
         policy = self.policies[cohort.name]
@@ -160,11 +164,21 @@ class TriggerTaker:
                 start.event_properties,
                 start.user_properties,
             ),
+            addresses=self._addresses(start),
             failing=self.switches.failing.union(self.changes.probed),
             spent=self.switches.spent,
             paused=self.switches.paused,
             facts=known_facts(rules.facts.values(), start.event_properties, start.user_properties),
         )
+
+    def _addresses(self, start: _Start) -> dict[Channel, str]:
+        found = {}
+        for channel, rules in self.guardrails.rules.channels.items():
+            if rules.address is not None:
+                address = rules.address.read(start.event_properties, start.user_properties)
+                if address is not None:
+                    found[channel] = address
+        return found
 
     def _decide(
         self,
@@ -207,6 +221,7 @@ class TriggerTaker:
             levels=levels,
         )
         text = self._text(cohort, combo, situation)
+        waits_for_call = experiment.mode is Mode.LIVE and not experiment.held_out
         decided = Decided(
             event_key=start.event_key,
             zone=situation.zone,
@@ -215,6 +230,7 @@ class TriggerTaker:
             snapshot_id=distribution.snapshot_id,
             seed=seed,
             context=msgspec.json.encode(features).decode(),
+            address=situation.addresses.get(combo.channel) if waits_for_call else None,
             facts=_json({name: situation.facts[name] for name in text.requires}),
             stand_ins=self._stand_ins(cohort, combo, situation, distribution),
             **self._message(text, situation),

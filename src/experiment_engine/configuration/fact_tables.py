@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from experiment_engine.configuration.kinds import choice, number
-from experiment_engine.configuration.placeholder_tables import FROM
+from experiment_engine.configuration.kinds import PROPERTY, choice, number
 from experiment_engine.configuration.tables import Table
 from experiment_engine.domain.delivery.facts import FactKind, FactRule
 
@@ -22,7 +21,7 @@ def _read_fact(name: str, table: Table) -> FactRule:
         raise table.mistake("at_least", 'has a meaning for kind = "number" only: take it out')
     return FactRule(
         name=name,
-        path=table.need("from", FROM),
+        path=table.need("from", PROPERTY),
         kind=kind,
         at_least=table.need("at_least", number(-1e15, 1e15)) if kind is FactKind.NUMBER else 0,
     )

@@ -109,6 +109,16 @@ def _campaign(value: object) -> str | None:
     return _name(value)
 
 
+_PROPERTIES = ("event_properties", "user_properties")
+
+
+def _property(value: object) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return None
+    folder, _, key = value.partition(".")
+    return (folder, key) if folder in _PROPERTIES and _name(key) else None
+
+
 _FILLED = r"([^{}]|\{[^{}.!:\[\]\s]+\})*$"  # placeholders are plain names
 _NOT_BLANK = {"type": "string", "pattern": rf"^(?=[\s\S]*\S){_FILLED}"}
 _ON_ONE_LINE = {"type": "string", "minLength": 1, "pattern": r"^[^\x00-\x1f\x7f]+$"}
@@ -123,6 +133,15 @@ ANY_TEXT = Kind(
     "a text in quotes", _any_text, {"type": "string", "pattern": f"^{_FILLED}", "examples": [""]}
 )
 NAME = Kind("a name in quotes, on one line", _name, {**_NAME, "examples": ["a_name"]})
+PROPERTY = Kind(
+    '"event_properties.<name>" or "user_properties.<name>"',
+    _property,
+    {
+        "type": "string",
+        "pattern": rf"^({'|'.join(_PROPERTIES)})\..+",
+        "examples": ["event_properties.show_name"],
+    },
+)
 PART = Kind(
     "a name in quotes, without | and *",
     _part,

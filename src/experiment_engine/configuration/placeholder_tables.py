@@ -2,30 +2,10 @@
 
 from collections.abc import Mapping
 
-from experiment_engine.configuration.kinds import NAME, STAND_IN, Kind
+from experiment_engine.configuration.kinds import PROPERTY, STAND_IN
 from experiment_engine.configuration.languages import require_language
 from experiment_engine.configuration.tables import Table, show
 from experiment_engine.domain.delivery.copy import Placeholder
-
-_SOURCES = ("event_properties", "user_properties")
-
-
-def _path(value: object) -> tuple[str, str] | None:
-    if not isinstance(value, str):
-        return None
-    folder, _, key = value.partition(".")
-    return (folder, key) if folder in _SOURCES and NAME.read(key) else None
-
-
-FROM = Kind(
-    '"event_properties.<name>" or "user_properties.<name>"',
-    _path,
-    {
-        "type": "string",
-        "pattern": rf"^({'|'.join(_SOURCES)})\..+",
-        "examples": ["event_properties.show_name"],
-    },
-)
 
 
 def read_placeholders(engine: Table, copy: Mapping[str, Table]) -> Mapping[str, Placeholder]:
@@ -45,7 +25,7 @@ def _read_placeholder(name: str, table: Table, copy: Mapping[str, Table]) -> Pla
         require_language(defaults, language, language, copy)
     return Placeholder(
         name=name,
-        path=table.need("from", FROM),
+        path=table.need("from", PROPERTY),
         default=table.get("default", STAND_IN, None),
         defaults=defaults.each(STAND_IN),
     )

@@ -33,7 +33,11 @@ _ENGINE: Mapping[str, object] = {
     "languages": {"fallback": {"bho": "hi"}},
     "channels": {
         "push": _CHANNEL,
-        "whatsapp": {**_CHANNEL, "campaigns": {"*|*|*": "1700000000"}},
+        "whatsapp": {
+            **_CHANNEL,
+            "campaigns": {"*|*|*": "1700000000"},
+            "templates": {"*|*|*": {"name": "come_back", "language": "en"}},
+        },
     },
     "placeholders": {
         "show_name": {

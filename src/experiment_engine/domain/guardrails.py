@@ -19,7 +19,7 @@ from experiment_engine.domain.identifiers import Channel
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.domain.pausing import scopes_of
 from experiment_engine.domain.reasons import Reason
-from experiment_engine.domain.rules import WHATSAPP, Rules
+from experiment_engine.domain.rules import Rules
 
 OVERDUE_GRACE = MINUTE  # a combo this late is still what it says (R7)
 SPREAD = Duration(30 * MINUTE)  # over which postponed messages go out after quiet hours (R8)
@@ -64,6 +64,7 @@ class Situation(msgspec.Struct, frozen=True):
     zone: str
     chain: tuple[str, ...]  # languages to try
     values: Mapping[str, str]  # of the placeholders
+    addresses: Mapping[Channel, str] = {}  # of channels whose provider needs one
     failing: frozenset[Channel] = frozenset()
     spent: frozenset[str] = frozenset()  # offers whose budget is used up
     paused: frozenset[str] = frozenset()  # scopes, as in `domain.pausing`
@@ -82,6 +83,10 @@ class Guardrails:
         """Look up once what is asked for every event."""
         self._quiet = {c: self.rules.quiet_hours_of(c) for c in self.rules.channels}
         self._rests = {quiet for quiet in self._quiet.values() if quiet is not None}
+        channels = self.rules.channels.items()
+        live = self.mode is Mode.LIVE
+        self._unconnected = {c for c, rules in channels if live and not rules.connected}
+        self._addressed = {c for c, rules in channels if rules.address is not None}
         self._placeholders = frozenset(self.rules.catalogue.placeholders)
 
     def eligibility(self, cohort: Cohort, user: User, situation: Situation) -> Eligibility:
@@ -131,6 +136,8 @@ class Guardrails:
         """Return why the user must not be written to on this channel, or None."""
         if user.erased:
             return Reason.ERASED
+        if channel in self._unconnected:
+            return Reason.NOT_CONNECTED
         required = self.rules.channels[channel].consent == "required"
         if not required and not user.choices:
             return None
@@ -152,6 +159,8 @@ class Guardrails:
         self, channel: Channel, user: User, situation: Situation
     ) -> Reason | None:
         refusal = self.may_contact(channel, user)
+        if refusal is None and channel in self._addressed and channel not in situation.addresses:
+            return Reason.NO_ADDRESS
         if refusal is None and channel in situation.failing:
             return Reason.CHANNEL_FAILING
         return refusal
@@ -318,10 +327,8 @@ class Guardrails:
     def can_be_addressed(self, combo: Combo, language: str) -> bool:
         """Say whether the provider has what the combo's text goes out through."""
         rules = self.rules.channels[combo.channel]
-        needs_campaign = combo.channel == WHATSAPP and rules.endpoint == "externaltrigger"
-        if not needs_campaign or self.mode is not Mode.LIVE:
-            return True
-        return rules.campaign(language, combo.angle, combo.offer) is not None
+        lacks = rules.lacks_form(combo.channel, language, combo.angle, combo.offer)
+        return self.mode is not Mode.LIVE or not lacks
 
 
 def still_wanted(cohort: Cohort, experiment: Experiment, user: User) -> bool:

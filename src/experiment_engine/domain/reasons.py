@@ -21,6 +21,8 @@ class Reason(StrEnum):
     NO_ELIGIBLE_COMBO = "no_eligible_combo"
     OPTED_OUT = "opted_out"
     NO_CONSENT = "no_consent"
+    NOT_CONNECTED = "not_connected"  # live, and its channel's provider has no credentials
+    NO_ADDRESS = "no_address"  # nothing says where the channel's provider reaches the user
     CHANNEL_FAILING = "channel_failing"
     NO_CAMPAIGN = "no_campaign"
     MISSING_VALUE = "missing_value"  # a placeholder without value and default

@@ -3,17 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from experiment_engine.domain.cohorts.cohort import Cohort
+from experiment_engine.domain.delivery.address import AddressRule
 from experiment_engine.domain.delivery.copy import Catalogue
 from experiment_engine.domain.delivery.facts import FactRule
 from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
+from experiment_engine.domain.delivery.message import MessageTemplate
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.identifiers import Channel, CohortName, EventName
 from experiment_engine.domain.moments import DAY, MINUTE, Duration
 
 WHATSAPP = Channel("whatsapp")
+CLEVERTAP = "clevertap"  # the provider of a channel that names none
+
+T = TypeVar("T")
+
+ByCombo = Mapping[tuple[str, str, str], T]  # by language, angle and offer, with "*" for any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +34,45 @@ class ChannelRules:
     frequency_cap: FrequencyCap | None = None  # besides the general one
     deep_link: str = "app://open?xp={experiment_id}"
     endpoint: Literal["externaltrigger", "whatsapp"] = "externaltrigger"
-    campaigns: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    campaigns: ByCombo[str] = field(default_factory=dict)
+    provider: str = CLEVERTAP
+    connected: bool = True  # there are credentials for its provider
+    address: AddressRule | None = None  # where its provider finds a user; None: by our id
+    templates: ByCombo[MessageTemplate] | None = None  # None: its provider asks for none
 
     def campaign(self, language: str, angle: str, offer: str) -> str | None:
-        """Return the most specific campaign: fewest `*`, then the one that names the language."""
-        for key in (
-            (language, angle, offer),
-            (language, angle, "*"),
-            (language, "*", offer),
-            ("*", angle, offer),
-            (language, "*", "*"),
-            ("*", angle, "*"),
-            ("*", "*", offer),
-            ("*", "*", "*"),
-        ):
-            if key in self.campaigns:
-                return self.campaigns[key]
-        return None
+        """Return the most specific campaign."""
+        return _most_specific(self.campaigns, language, angle, offer)
+
+    def template(self, language: str, angle: str, offer: str) -> MessageTemplate | None:
+        """Return the most specific template."""
+        return _most_specific(self.templates or {}, language, angle, offer)
+
+    def lacks_form(self, channel: Channel, language: str, angle: str, offer: str) -> bool:
+        """Say whether the provider wants a campaign or template of its own, and none fits."""
+        if self.templates is not None:
+            return self.template(language, angle, offer) is None
+        by_campaign = self.provider == CLEVERTAP and self.endpoint == "externaltrigger"
+        return (
+            channel == WHATSAPP and by_campaign and self.campaign(language, angle, offer) is None
+        )
+
+
+def _most_specific(table: ByCombo[T], language: str, angle: str, offer: str) -> T | None:
+    """Return the entry with the fewest `*`; of two with as many, the one for the language."""
+    for key in (
+        (language, angle, offer),
+        (language, angle, "*"),
+        (language, "*", offer),
+        ("*", angle, offer),
+        (language, "*", "*"),
+        ("*", angle, "*"),
+        ("*", "*", offer),
+        ("*", "*", "*"),
+    ):
+        if key in table:
+            return table[key]
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

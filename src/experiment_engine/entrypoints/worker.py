@@ -225,6 +225,5 @@ async def send_halving(
     middle = len(users) // 2
     outcomes = []
     for half in (users[:middle], users[middle:]):
-        part = Call(call.id, call.content, dict(half))
-        outcomes += await send_halving(sender, part, may_begin)
+        outcomes += await send_halving(sender, call.part(dict(half)), may_begin)
     return outcomes

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment_engine.adapters.clevertap.answers import (
+from experiment_engine.adapters.calling.endings import (
     MAX_EXCERPT,
     Reply,
     excerpt,
     of_failure,
-    of_reply,
     retry_after,
 )
+from experiment_engine.adapters.clevertap.answers import of_reply
 from experiment_engine.domain.delivery.message import Answer, Call, Content, Verdict
 from experiment_engine.domain.identifiers import CallId, Channel, ExperimentId, UserId
 from experiment_engine.domain.moments import HOUR, SECOND

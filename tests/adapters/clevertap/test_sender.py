@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
+from experiment_engine.adapters.calling.client import MAX_ANSWER
 from experiment_engine.adapters.clevertap.sender import (
-    MAX_ANSWER,
     Account,
     CleverTapSender,
     base_url,

@@ -24,6 +24,7 @@ UNSEEN = {
     (ENGINE, '"23:00"'),
     (ENGINE, "messages = 3.0"),  # JSON has no other 3
     (ENGINE, "share = nan"),  # JSON has none
+    (ENGINE, 'batch = 2\nprovider = "webhook"'),
     (ENGINE, "hii|urgency"),
     (ENGINE, "Hindi|urgency"),
     (ENGINE, "hi|urgent"),
@@ -105,6 +106,7 @@ KINDS = [
     kinds.SPAN,
     kinds.DEEP_LINK,
     kinds.CAMPAIGN,
+    kinds.PROPERTY,
     kinds.whole(1, 1000),
     kinds.number(0, 1, above=True),
     kinds.number(0, 1, below=True),

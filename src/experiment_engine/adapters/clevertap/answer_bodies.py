@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from experiment_engine.adapters.clevertap.verdicts import ACCEPTED, UNCERTAIN, Meaning, of_code
+from experiment_engine.adapters.calling.statuses import ACCEPTED, UNCERTAIN, Meaning
+from experiment_engine.adapters.clevertap.verdicts import of_code
 from experiment_engine.adapters.json_input import BadElement, decode
 from experiment_engine.domain.delivery.message import Call, Verdict
 from experiment_engine.domain.identifiers import UserId

@@ -1,25 +1,19 @@
-"""How a call reaches CleverTap: once, within a time limit, and read to the end."""
+"""CleverTap as a provider: who we are there, and how a call is handed over."""
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import httpx2
 import msgspec
 
-from experiment_engine.adapters.clevertap.answers import Reply, fault_of, of_failure, of_reply
+from experiment_engine.adapters.calling.client import TIME_LIMIT, exchange, open_client
+from experiment_engine.adapters.calling.endings import of_failure
+from experiment_engine.adapters.clevertap.answers import of_reply
 from experiment_engine.adapters.clevertap.payload import Unsendable, WhatsAppEndpoint, to_request
 from experiment_engine.domain.delivery.message import Answer, Call, Verdict
 from experiment_engine.domain.errors import ConfigurationError
 
-TIME_LIMIT = 15.0  # seconds for the whole call, from the first byte written to the last read
-CONNECT_LIMIT = 3.0
-MAX_ANSWER = 1 << 20  # bytes, after decompression
-
-# Shorter than most servers keep an idle connection: a call written into a connection that is just
-# being closed can only be answered with "unknown".
-KEEPALIVE = 4.0
+__all__ = ["Account", "CleverTapSender", "base_url", "open_client"]
 
 _BASE_URLS: Mapping[str, str] = {
     "in1": "https://in1.api.clevertap.com",
@@ -59,32 +53,6 @@ def base_url(region: str) -> str:
     return _BASE_URLS[region]
 
 
-def open_client(
-    url: str,
-    *,
-    connections: int = 16,
-    connect_limit: float = CONNECT_LIMIT,
-    keepalive: float = KEEPALIVE,
-) -> httpx2.AsyncClient:
-    """Open the pool of connections; `connections` is at least the calls ever in flight.
-
-    It takes nothing from the environment (proxies, .netrc), follows no redirect and never tries
-    again: what may have been written is not written twice.
-    """
-    return httpx2.AsyncClient(
-        base_url=url,
-        headers={"User-Agent": "experiment-engine", "Accept-Encoding": "identity"},
-        timeout=httpx2.Timeout(None, connect=connect_limit, pool=connect_limit),
-        limits=httpx2.Limits(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=keepalive,
-        ),
-        follow_redirects=False,
-        trust_env=False,
-    )
-
-
 class CleverTapSender:
     """Hands calls to CleverTap. Knows their JSON and their answers; nobody else does."""
 
@@ -114,7 +82,9 @@ class CleverTapSender:
             return Answer(Verdict.NOT_TAKEN, "closed", whole_call=False)
         secrets = (self._account.passcode,)
         try:
-            reply = await self._exchange(path, body)
+            headers = {"Content-Type": "application/json", **self._account.headers()}
+            request = self._client.build_request("POST", path, content=body, headers=headers)
+            reply = await exchange(self._client, request, self._time_limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it may have been written
             return of_failure(error, secrets)
         return of_reply(call, reply, secrets)
@@ -122,30 +92,3 @@ class CleverTapSender:
     async def close(self) -> None:
         """Give back the connections; a later call is answered with `closed`."""
         await self._client.aclose()
-
-    async def _exchange(self, path: str, body: bytes) -> Reply:
-        deadline = asyncio.get_running_loop().time() + self._time_limit
-        headers = {"Content-Type": "application/json", **self._account.headers()}
-        request = self._client.build_request("POST", path, content=body, headers=headers)
-        async with asyncio.timeout_at(deadline):
-            response = await self._client.send(request, stream=True)
-        try:
-            async with asyncio.timeout_at(deadline):
-                answer = await _read(response)
-        except (TimeoutError, httpx2.HTTPError) as error:
-            return Reply(response.status_code, response.headers, None, fault_of(error))
-        finally:
-            await response.aclose()
-        fault = "answer_too_large" if answer is None else ""
-        return Reply(response.status_code, response.headers, answer, fault)
-
-
-async def _read(response: httpx2.Response) -> bytes | None:
-    """Read the whole body; None if it is larger than anything CleverTap has to say."""
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                return None
-    return bytes(body)

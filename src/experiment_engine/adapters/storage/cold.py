@@ -40,6 +40,7 @@ _OF_USERS = (
     tables.goal_reached,
     tables.choice,
     tables.counted,
+    tables.recipient,
 )
 _COUNTS = [tables.combo_count.c[name] for name in Counts.__dataclass_fields__]
 
@@ -254,6 +255,7 @@ class ColdStatements:
                 facts="",
                 stand_ins="",
                 drawn_text=None,
+                address=None,
             )
         )
         noted = tables.audit

@@ -43,10 +43,14 @@ def _add_up(table: Table, keys: str, sums: str) -> str:
     return _insert(table, f"{keys}, {sums}", f"ON CONFLICT ({keys}) DO UPDATE SET {changes}")
 
 
-def _change(table: Table, columns: str, keys: str) -> str:
-    """Return the statement that sets columns of rows; the arrays of their keys come last."""
+def _change(table: Table, columns: str, keys: str, following: str = "") -> str:
+    """Return the statement that sets columns of rows; the arrays of their keys come last.
+
+    What is `following` is set beside them, from the new values (`changed`) and the old.
+    """
     names = [*columns.split(", "), *keys.split(", ")]
     changes = ", ".join(f"{name} = changed.{name}" for name in columns.split(", "))
+    changes += following
     same = " AND ".join(f"{table.name}.{name} = changed.{name}" for name in keys.split(", "))
     arrays = f"{_arrays(table, names)} AS changed ({', '.join(names)})"
     return f"UPDATE {table.name} SET {changes} FROM {arrays} WHERE {same}"
@@ -107,6 +111,7 @@ CHANGE_EXPERIMENT = _change(
     "postponed, due_at, expires_at, state, reason, placed_at, opened_at, converted_at, attempts,"
     " call_id, lease_until, converted_by, value, replaced_by, replaced_for, slot",
     "id, user_id",
+    ", address = CASE WHEN changed.slot = 'waiting' THEN experiment.address END",
 )
 
 ADD_EXPERIMENT = _insert(tables.experiment, f"{EXPERIMENT_COLUMNS}, {DECIDED_COLUMNS}")
@@ -197,7 +202,7 @@ END_ATTEMPT = _change(
 
 # Rows that another worker deals out at this moment are passed over.
 DUE = """
-SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins FROM experiment
+SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins, address FROM experiment
  WHERE state = 'scheduled' AND channel = %s AND held_out = %s AND due_at <= %s
    AND (expires_at < %s OR cohort <> ALL(%s::text[]))
  ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED

@@ -92,6 +92,7 @@ def new_experiment_row(made: Experiment, decided: Decided) -> Row:
         decided.context,
         decided.facts,
         decided.stand_ins,
+        decided.address,
     )
 
 

@@ -59,14 +59,16 @@ ON CONFLICT (source, digest) DO NOTHING
 
 ADD_EXPERIMENT = f"""
 INSERT INTO experiment ({EXPERIMENT_COLUMNS}, {DECIDED_COLUMNS})
-VALUES ({", ".join("?" * 40)})
+VALUES ({", ".join("?" * 41)})
 """
 
 CHANGE_EXPERIMENT = """
 UPDATE experiment
    SET postponed = ?, due_at = ?, expires_at = ?, state = ?, reason = ?, placed_at = ?,
        opened_at = ?, converted_at = ?, attempts = ?, call_id = ?, lease_until = ?,
-       converted_by = ?, value = ?, replaced_by = ?, replaced_for = ?, slot = ?
+       converted_by = ?, value = ?, replaced_by = ?, replaced_for = ?, slot = now.slot,
+       address = CASE WHEN now.slot = 'waiting' THEN address END
+  FROM (SELECT ? AS slot) AS now
  WHERE id = ? AND user_id = ?
 """
 
@@ -161,7 +163,7 @@ UPDATE attempt SET ended_at = ?, verdict = ?, reason = ?, status = ?, answer = ?
 """
 
 DUE = """
-SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins FROM experiment
+SELECT id, user_id, zone, language, title, body, seed, facts, stand_ins, address FROM experiment
  WHERE state = 'scheduled' AND channel = ? AND held_out = ? AND due_at <= ?
    AND (expires_at < ? OR cohort NOT IN (SELECT value FROM json_each(?)))
  ORDER BY due_at LIMIT ?

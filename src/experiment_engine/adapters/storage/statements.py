@@ -16,7 +16,7 @@ EXPERIMENT_COLUMNS = (
 # What is fixed with the decision and read back only by people.
 DECIDED_COLUMNS = (
     "slot, event_key, zone, propensity, distribution_id, snapshot_id, seed, language, title,"
-    " body, context, facts, stand_ins"
+    " body, context, facts, stand_ins, address"
 )
 
 

@@ -111,6 +111,7 @@ experiment = Table(
     Column("drawn_text", Text),  # JSON: the text that the other one took the place of
     Column("facts", Text, nullable=False, server_default=""),  # JSON: what the text rests on
     Column("stand_ins", Text, nullable=False, server_default=""),  # JSON: what may go out instead
+    Column("address", Text),  # where the provider reaches the user; only while the message waits
     PrimaryKeyConstraint("id", "user_id"),
     # One index does two things, because a page of it is dirtied for every trigger: it finds a
     # user's experiments, and refuses a second one that waits in the same cohort.
@@ -149,6 +150,7 @@ attempt = Table(
     Column("status", Integer),
     Column("answer", Text),
     PrimaryKeyConstraint("experiment_id", "number", "user_id"),
+    Index("attempt_by_end", "ended_at"),
 )
 
 goal_reached = Table(
@@ -173,6 +175,15 @@ choice = Table(
     Column("text_version", Text),  # of what the user agreed to, where that was told
     Column("purpose", Text),  # and what for
     PrimaryKeyConstraint("user_id", "channel", "allowed", "at"),
+)
+
+# Who wrote to us is known by a keyed hash of where we wrote to; the address itself is not kept.
+recipient = Table(
+    "recipient",
+    metadata,
+    Column("address_hash", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    PrimaryKeyConstraint("address_hash", "user_id"),
 )
 
 counted = Table(

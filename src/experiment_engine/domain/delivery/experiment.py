@@ -122,6 +122,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     context: str  # JSON: the features a contextual policy may use
     facts: str = ""  # JSON: what the text rests on; '' for nothing
     stand_ins: str = ""  # JSON: what may go out instead, best first; '' for nothing
+    address: str | None = None  # kept while the message waits, where its provider needs one
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +138,4 @@ class Due:
     seed: int
     facts: str = ""  # as in `Decided`
     stand_ins: str = ""
+    address: str | None = None

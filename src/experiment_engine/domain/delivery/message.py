@@ -9,6 +9,23 @@ from experiment_engine.domain.moments import Duration
 
 
 @dataclass(frozen=True, slots=True)
+class MessageTemplate:
+    """A text that the provider has approved, and what fills its gaps.
+
+    A gap takes one of `TEMPLATE_VALUES`. `button` is the end of the link behind its first button.
+    """
+
+    name: str
+    language: str
+    header: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    button: str | None = None
+
+
+TEMPLATE_VALUES = ("title", "body", "deep_link", "experiment_id")
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What is the same for every user of a call: two messages with equal content may share one.
 
@@ -21,16 +38,40 @@ class Content:
     body: str
     deep_link: str
     campaign_id: str | None = None  # the External Trigger campaign; WhatsApp only
+    template: MessageTemplate | None = None  # where the provider asks for one
     fields: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call at the provider: one content, one or more users, never the same user twice."""
+    """One call at the provider: one content, one or more users, never the same user twice.
+
+    `addresses` are where those are reached whom the provider does not know by our id.
+    """
 
     id: CallId
     content: Content
     recipients: Mapping[UserId, ExperimentId]
+    addresses: Mapping[UserId, str] = field(default_factory=dict, repr=False)
+
+    def part(self, recipients: Mapping[UserId, ExperimentId]) -> "Call":
+        """Return the same call for some of its users."""
+        return Call(self.id, self.content, recipients, self.addresses)
+
+    @property
+    def link(self) -> str:
+        """Return the deep link, with the experiment's id where the call may carry it."""
+        return self.content.deep_link.replace("{experiment_id}", self.experiment_id or "")
+
+    @property
+    def experiment_id(self) -> ExperimentId | None:
+        """Return the id of the only experiment, or None in a call for several users."""
+        return next(iter(self.recipients.values())) if self.carries_ids else None
+
+    @property
+    def address(self) -> str | None:
+        """Return where the only user is reached, or None."""
+        return next((self.addresses.get(user) for user in self.recipients), None)
 
     @property
     def carries_ids(self) -> bool:

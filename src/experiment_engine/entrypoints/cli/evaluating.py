@@ -19,7 +19,6 @@ from experiment_engine.application.measure import GRACE
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.bandit.policies import POLICIES
 from experiment_engine.domain.cohorts.cohort import Cohort, PolicyChoice
-from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import ConfigurationError, EngineError, UnknownCohort
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.measurement.off_policy import Value
@@ -81,7 +80,7 @@ def _wanted(
 
 
 def _judge(cohort: Cohort, settings: Settings) -> Judged:
-    mode = Mode.LIVE if settings.is_live else Mode.DRY_RUN
+    mode = bootstrap.mode_of(settings, bootstrap.read_rules(settings))
     until = Instant(SystemClock().now() - cohort.goal.window - GRACE)
     with Progress(console=Console(stderr=True)) as bars:
         reading = bars.add_task(f"{cohort.name}: reading", total=None)

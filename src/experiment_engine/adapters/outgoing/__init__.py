@@ -1,0 +1,1 @@
+"""Messages as signed webhooks, to whoever wants to send them by other means."""
