@@ -196,6 +196,8 @@ class Settings(BaseModel):
     rudderstack_webhook_secret: Credentials = ()
     posthog_webhook_secret: Credentials = ()
     backend_webhook_secret: Credentials = ()
+    meta_webhook_secret: Credentials = ()
+    meta_verify_token: Annotated[str, _written(header_value), Field(repr=False)] = ""
     log_format: Annotated[LogFormat | None, _written(_log_format)] = None
     start_paused: Annotated[bool, _written(_switch)] = False
     partners: Annotated[Mapping[str, str], Field(repr=False)] = {}  # of providers, by their names

@@ -654,6 +654,18 @@ def test_an_address_is_kept_while_the_message_waits(storage: Storage) -> None:
     assert kept == {waiting.id: "+919800000001", ended.id: None}
 
 
+def test_who_is_reached_where(storage: Storage) -> None:
+    """Users are found by the hash of where they were to be written to, each once."""
+    changes = Changes()
+    changes.recipients += [("phone", USER), ("phone", OTHER), ("phone", USER), ("else", OTHER)]
+    store(storage, changes)
+    store(storage, changes)
+
+    with storage.transaction() as tx:
+        found = tx.users_reached_at(["phone", "nobody's"])
+    assert found == {"phone": [USER, OTHER]}
+
+
 def test_due_while_paused(storage: Storage) -> None:
     """Of paused cohorts only what has expired is due; others are as ever, behind any number."""
     expired = {"expires_at": Instant(NOW - 1)}

@@ -4,6 +4,7 @@ Each message meets one fault; then the provider is well. The provider's own ledg
 what reached it, is the judge: nobody gets two messages, and no state says what is not so.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +18,17 @@ from tests.support.clevertap_double import BEHAVIOURS, Call, CleverTapDouble, Di
 from tests.support.configuration import COHORT, cohort, write_configuration
 from tests.support.engine import RunningEngine, running_engine
 from tests.support.events import Json, amplitude_event
-from tests.support.partner_doubles import HOOK, OUTGOING, SIGNING_SECRET
+from tests.support.partner_doubles import (
+    FCM,
+    HOOK,
+    META,
+    META_TOKEN,
+    OUTGOING,
+    PHONE_NUMBER_ID,
+    SIGNING_SECRET,
+    service_account,
+    token_server,
+)
 
 from experiment_engine.domain.moments import MINUTE, iso
 
@@ -51,6 +62,24 @@ class Partner:
 
 
 PARTNERS = {
+    "fcm": Partner(
+        FCM,
+        {"FCM_CREDENTIALS": "key.json"},
+        "FCM_BASE_URL",
+        {"push": {"provider": "fcm", "address": "user_properties.token"}},
+    ),
+    "meta": Partner(
+        META,
+        {"META_ACCESS_TOKEN": META_TOKEN, "META_PHONE_NUMBER_ID": PHONE_NUMBER_ID},
+        "META_BASE_URL",
+        {
+            "whatsapp": {
+                "provider": "meta",
+                "address": "user_properties.phone",
+                "templates": {"*|*|*": {"name": "x", "language": "en", "parameters": ["title"]}},
+            }
+        },
+    ),
     "webhook": Partner(
         OUTGOING,
         {
@@ -86,15 +115,22 @@ def test_every_fault_ends_as_it_must(tmp_path: Path, name: str) -> None:
         channels={channel: {**lane, **partner.channels[channel]}},
         delivery={"expires_after": "30min"},
     )
-    with CleverTapDouble(
-        tmp_path / "ledger",
-        fsync=False,
-        dialect=partner.dialect,
-        huge_bytes=HUGE,
-        bomb_bytes=HUGE,
-        script=faults,
-    ) as double:
+    with (
+        token_server() as google,
+        CleverTapDouble(
+            tmp_path / "ledger",
+            fsync=False,
+            dialect=partner.dialect,
+            huge_bytes=HUGE,
+            bomb_bytes=HUGE,
+            script=faults,
+        ) as double,
+    ):
+        key = {**service_account(), "token_uri": google.url}
+        (tmp_path / "key.json").write_text(json.dumps(key))
         environ = partner.environ(double)
+        if "FCM_CREDENTIALS" in environ:
+            environ["FCM_CREDENTIALS"] = str(tmp_path / "key.json")
         with running_engine(
             tmp_path, config=config, clock=FastClock(), environ=environ, worker_runs=True
         ) as engine:

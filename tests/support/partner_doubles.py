@@ -1,9 +1,17 @@
 """What the doubles of providers other than CleverTap have of their own; see clevertap_double."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.support.clevertap_double import (
     Dialect,
@@ -90,6 +98,63 @@ META = Dialect(
 )
 
 FCM_TOKEN, FCM_PROJECT = "ya29.test-token", "test-project"
+
+
+@cache
+def service_account() -> Mapping[str, str]:
+    """Return a key file's content with a key that nobody else has; `token_uri` is to be set."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    pem = key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
+    return {
+        "type": "service_account",
+        "project_id": FCM_PROJECT,
+        "private_key_id": "key-1",
+        "private_key": pem,
+        "client_email": "engine@test-project.iam.gserviceaccount.com",
+        "client_id": "1",
+    }
+
+
+@dataclass
+class TokenServer:
+    """Google's token endpoint: how often it was asked, and what it answers."""
+
+    url: str = ""
+    asked: int = 0
+    status: int = 200
+    last: str = ""
+
+
+@contextmanager
+def token_server() -> Iterator[TokenServer]:
+    """Give out access tokens on a free port until the block is left."""
+    told = TokenServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.asked += 1
+            told.last = self.rfile.read(int(self.headers["content-length"])).decode()
+            good = {"access_token": FCM_TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            body = json.dumps(good if told.status == 200 else {"error": "invalid_grant"})
+            self.send_response(told.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        told.url = f"http://127.0.0.1:{server.server_port}/token"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield told
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _fcm_message(body: Json) -> _Intake:

@@ -114,6 +114,7 @@ class Changes:
     goals: dict[tuple[UserId, EventName, Instant], int | None] = field(default_factory=dict)
     choices: list[StoredChoice] = field(default_factory=list)
     pardoned: set[UserId] = field(default_factory=set)  # erased once, and asked to hear again
+    recipients: list[tuple[str, UserId]] = field(default_factory=list)  # by hash of the address
     counted: list[tuple[UserId, CohortName, Counted]] = field(default_factory=list)
     used_up: list[tuple[UserId, CohortName, str]] = field(default_factory=list)  # by event key
     counts: dict[CounterKey, Counts] = field(default_factory=lambda: defaultdict(Counts))

@@ -3,12 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from experiment_engine.application.changes import Changes
+from experiment_engine.application.changes import Changes, EndedAttempt
 from experiment_engine.application.results import Result, Status, ignored
+from experiment_engine.application.switches import give_back_offer
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import NEVER, User
 from experiment_engine.domain.delivery.experiment import Experiment, State
-from experiment_engine.domain.events import Feedback, FeedbackKind, Properties, Source
+from experiment_engine.domain.delivery.message import Verdict
+from experiment_engine.domain.events import (
+    Feedback,
+    FeedbackKind,
+    Properties,
+    Reported,
+    Source,
+)
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import ExperimentId, UserId
 from experiment_engine.domain.moments import Instant
@@ -33,6 +41,7 @@ class FeedbackTaker:
 
     guardrails: Guardrails
     changes: Changes
+    settled: list[Experiment] = field(default_factory=list)  # by a provider's report
 
     def take(self, fact: Feedback, user: User, owner: UserId | None, at: Instant) -> Result:
         """Answer feedback of a user; `owner` is whose the named experiment is, if it exists."""
@@ -43,6 +52,41 @@ class FeedbackTaker:
         if fact.kind is FeedbackKind.OPENED:
             return self._opened(user, named, at, stray)
         return self._converted(user, named, Conversion(at, fact.source), stray)
+
+    def reported(self, fact: Reported, user: User, now: Instant) -> Result:
+        """Answer a provider's report: it settles what is not known, and tells what never came."""
+        experiment = _named(user, fact.experiment_id)
+        if experiment is None:
+            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        if experiment.state in (State.CLAIMED, State.UNKNOWN):
+            self._settle(experiment, fact, now)
+        elif experiment.state is not State.SENT:
+            return ignored(Reason.NOT_SENT, experiment_id=experiment.id)
+        elif not fact.reached:
+            if experiment.reason is not None:
+                return Result("duplicate", experiment_id=experiment.id)
+            self.changes.change(experiment, _set_not_reached)
+        return Result("recorded", reason=fact.reason, experiment_id=experiment.id)
+
+    def _settle(self, experiment: Experiment, fact: Reported, now: Instant) -> None:
+        """End the try that is under way, or whose outcome nobody knew, as it turns out to be."""
+        verdict = Verdict.ACCEPTED if fact.reached else Verdict.REFUSED
+        reason = fact.reason or fact.name
+        if experiment.call_id is not None:
+            ended = EndedAttempt(experiment, experiment.call_id, now, verdict, reason, None, "")
+            self.changes.attempts_ended.append(ended)
+        if not fact.reached and experiment.placed_at is not None:
+            rules = self.guardrails.rules
+            give_back_offer(experiment, experiment.placed_at, rules, self.changes)
+
+        def edit(e: Experiment) -> None:
+            e.lease_until = None
+            e.move(State.SENT if fact.reached else State.FAILED, fact.reason)
+            if not fact.reached:
+                e.placed_at = None
+
+        self.changes.change(experiment, edit)
+        self.settled.append(experiment)
 
     def reached(self, user: User, cohorts: Sequence[Cohort], told: Conversion) -> Result:
         """Answer that a user reached the goal of these cohorts: find what led there by user."""
@@ -169,6 +213,10 @@ def _set_converted(cohort: Cohort | None, told: Conversion) -> Callable[[Experim
         experiment.value = cohort.goal.value_of(told.properties) if cohort else None
 
     return edit
+
+
+def _set_not_reached(experiment: Experiment) -> None:
+    experiment.reason = Reason.NOT_REACHED
 
 
 def _set_opened(at: Instant) -> Callable[[Experiment], None]:

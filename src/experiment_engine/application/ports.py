@@ -129,6 +129,9 @@ class Intake(People, Protocol):
     ) -> dict[tuple[UserId, str], ExperimentId | None]:
         """Return the events among these that are kept already, and what each led to."""
 
+    def users_reached_at(self, hashes: Sequence[str]) -> Mapping[str, Sequence[UserId]]:
+        """Return who was to be written to at these addresses, by `address_hash`."""
+
     def owners(self, experiment_ids: Sequence[ExperimentId]) -> Mapping[ExperimentId, UserId]:
         """Return whose the experiments are; unknown ids are left out."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from experiment_engine.application.changes import Changes, EndedAttempt
 from experiment_engine.application.deliver import LEASE, Delivering, by_id
 from experiment_engine.application.ports import Outbox
-from experiment_engine.application.switches import day_of
+from experiment_engine.application.switches import give_back_offer
 from experiment_engine.domain.bandit.decision import SPREAD, stream
 from experiment_engine.domain.delivery.experiment import Experiment, State
 from experiment_engine.domain.delivery.message import Answer, Call, Verdict
@@ -18,7 +18,6 @@ from experiment_engine.domain.delivery.retry import (
 from experiment_engine.domain.identifiers import CallId, Channel, UserId
 from experiment_engine.domain.moments import Duration, Instant
 from experiment_engine.domain.reasons import Reason
-from experiment_engine.domain.rules import Rules
 
 _NOT_LET_IN = (401, 403)  # may heal, so it is tried again; yet it is a definite refusal
 
@@ -124,7 +123,7 @@ def _settle(
         )
     )
     if said.verdict in (Verdict.REFUSED, Verdict.NOT_TAKEN) and placed_at is not None:
-        _give_back_offer(experiment, placed_at, delivering.guardrails.rules, changes)
+        give_back_offer(experiment, placed_at, delivering.guardrails.rules, changes)
 
 
 def _edit_for(said: _Said, delivering: Delivering, now: Instant) -> Callable[[Experiment], None]:
@@ -148,16 +147,6 @@ def _edit_for(said: _Said, delivering: Delivering, now: Instant) -> Callable[[Ex
             e.placed_at = e.call_id = None
 
     return edit
-
-
-def _give_back_offer(
-    experiment: Experiment, placed_at: Instant, rules: Rules, changes: Changes
-) -> None:
-    cohort = rules.cohorts.get(experiment.cohort)
-    combo = cohort.space.by_key.get(experiment.goes_out_as) if cohort else None
-    if combo is not None and combo.offer in rules.offers:
-        day = day_of(placed_at, rules.timezone)
-        changes.use_offer(experiment.mode, combo.offer, day, -1)
 
 
 def _judge_channels(answers: Sequence[tuple[Call, Answer]], outbox: Outbox, now: Instant) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from experiment_engine.application.changes import Changes
 from experiment_engine.application.ports import People, Switches
-from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.limits import OfferUse
 from experiment_engine.domain.delivery.quiet_hours import find_zone
 from experiment_engine.domain.moments import Instant, to_datetime
@@ -44,3 +45,14 @@ def day_of(now: Instant, zone: str) -> int:
     """Return the calendar day in the zone, as days since 1970: a budget's day."""
     local = to_datetime(now).astimezone(find_zone(zone))
     return (local.date() - to_datetime(Instant(0)).date()) // timedelta(days=1)
+
+
+def give_back_offer(
+    experiment: Experiment, placed_at: Instant, rules: Rules, changes: Changes
+) -> None:
+    """Count back an offer that was handed to a call and did not go out."""
+    cohort = rules.cohorts.get(experiment.cohort)
+    combo = cohort.space.by_key.get(experiment.goes_out_as) if cohort else None
+    if combo is not None and combo.offer in rules.offers:
+        day = day_of(placed_at, rules.timezone)
+        changes.use_offer(experiment.mode, combo.offer, day, -1)

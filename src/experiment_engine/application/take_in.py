@@ -5,7 +5,7 @@ changes is stored at the end. So one batch gives exactly what its facts would gi
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from experiment_engine.application.changes import Changes, Quarantined, StoredChoice, StoredEvent
 from experiment_engine.application.feedback import Conversion, FeedbackTaker
@@ -15,6 +15,7 @@ from experiment_engine.application.switches import switched_off
 from experiment_engine.application.triggers import TriggerTaker
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.cohorts.user import Choice, User
+from experiment_engine.domain.delivery.address import address_hash
 from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, State
 from experiment_engine.domain.events import (
@@ -24,6 +25,7 @@ from experiment_engine.domain.events import (
     Feedback,
     Happened,
     Ping,
+    Reported,
     Requested,
     Source,
     Terms,
@@ -59,7 +61,7 @@ class Taken:
     results: Sequence[Result]
     decided: Mapping[ExperimentId, tuple[Experiment, Decided]]
     counts_moved: bool = False
-    stopped: Sequence[Experiment] = ()  # by a conversion or an opt-out
+    stopped: Sequence[Experiment] = ()  # by a conversion or an opt-out, or settled by a report
 
 
 def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant) -> Taken:
@@ -74,8 +76,9 @@ def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Inst
         (mode, one.cohort or "", one.status, one.reason or "") for one in leaves(results)
     )
     intake.store(batch.changes)
-    stopped = [e for e in batch.changes.changed.values() if e.state is State.CANCELLED]
-    return Taken(results, batch.changes.decided, bool(batch.changes.counts), stopped)
+    moved = [e for e in batch.changes.changed.values() if e.state is State.CANCELLED]
+    moved += batch.feedback.settled
+    return Taken(results, batch.changes.decided, bool(batch.changes.counts), moved)
 
 
 @dataclass(slots=True)
@@ -87,6 +90,7 @@ class _Batch:
     now: Instant
     users: dict[UserId, User]
     owners: Mapping[ExperimentId, UserId]  # of the experiments that feedback names
+    reached: Mapping[str, Sequence[UserId]]  # who is reached at the addresses that are named
     seen: dict[tuple[UserId, str], ExperimentId | None]
     changes: Changes = field(default_factory=Changes)
     triggers: TriggerTaker = field(init=False)
@@ -114,22 +118,24 @@ class _Batch:
         named = [
             fact.experiment_id
             for fact in facts
-            if isinstance(fact, Feedback | Chosen) and fact.experiment_id is not None
+            if isinstance(fact, Feedback | Reported | Chosen) and fact.experiment_id is not None
         ]
         owners = intake.owners(named) if named else {}
-        user_ids = dict.fromkeys([*_user_ids(facts), *owners.values()])
+        reached = _reached(facts, deciding, intake)
+        reached_ids = [user_id for ids in reached.values() for user_id in ids]
+        user_ids = dict.fromkeys([*_user_ids(facts), *owners.values(), *reached_ids])
         rules = deciding.guardrails.rules
         # What is told late may belong to an experiment that is as old as it (R6).
         told = [f.at for f in facts if isinstance(f, Happened | Feedback) and f.at is not None]
         since = Instant(min([now, *told]) - rules.memory())
         users = intake.users(list(user_ids), since, named)
         keys = [
-            (fact.user_id if isinstance(fact, Happened) else NOBODY, fact.key)
+            (_whose(fact, owners), fact.key)
             for fact in facts
-            if isinstance(fact, Happened | Anonymous)
+            if isinstance(fact, Happened | Reported | Anonymous)
         ]
         switches = switched_off(intake, rules, deciding.guardrails.mode, now)
-        return cls(deciding, switches, now, users, owners, intake.seen(keys))
+        return cls(deciding, switches, now, users, owners, reached, intake.seen(keys))
 
     def take(self, fact: Fact) -> Result:  # noqa: PLR0911 - one return a kind of fact
         """Answer one fact and collect what it changes."""
@@ -140,8 +146,10 @@ class _Batch:
                 return self._requested(fact)
             case Feedback():
                 return self._feedback(fact)
+            case Reported():
+                return self._reported(fact)
             case Chosen():
-                return self._chosen(fact)
+                return self._chosen_by(fact)
             case Anonymous():
                 return self._anonymous(fact)
             case Unreadable():
@@ -200,6 +208,33 @@ class _Batch:
         result = self.feedback.take(fact, user, owner, at)
         self._keep_once(user_id, fact.source, fact.kind, at, fact.raw, result)
         return result
+
+    def _reported(self, fact: Reported) -> Result:
+        owner = self._owner(fact.experiment_id)
+        if owner is None:  # of somebody whom we do not know nothing is kept
+            return ignored(Reason.UNKNOWN_EXPERIMENT)
+        duplicate = self._duplicate(owner, fact.key)
+        if duplicate is not None:
+            return duplicate
+        result = self.feedback.reported(fact, self._user(owner), self.now)
+        if not owner.startswith(FORGOTTEN):
+            at = self._time(fact.at)
+            self._keep(owner, fact.key, fact.source, fact.name, at, fact.raw, result)
+        return result
+
+    def _reached_at(self, address: str) -> Sequence[UserId]:
+        """Return who is reached there, by what was stored and by earlier facts of this batch."""
+        hashed = address_hash(address, self.deciding.salt)
+        new = [user_id for known, user_id in self.changes.recipients if known == hashed]
+        return list(dict.fromkeys([*self.reached.get(hashed, ()), *new]))
+
+    def _chosen_by(self, fact: Chosen) -> Result:
+        """Answer a choice, which is everybody's who is reached where it came from."""
+        if fact.address is None:
+            return self._chosen(fact)
+        told = [replace(fact, user_id=one) for one in self._reached_at(fact.address)]
+        results = [self._chosen(one) for one in told]
+        return merged(results) if results else ignored(Reason.NO_USER)
 
     def _chosen(self, fact: Chosen) -> Result:
         at = self._time(fact.at)
@@ -329,6 +364,23 @@ class _Batch:
 
 
 NOBODY = UserId("")  # whose events are those that name no user
+FORGOTTEN = "erased:"  # how the ids of users who are erased begin
+
+
+def _whose(fact: Happened | Reported | Anonymous, owners: Mapping[ExperimentId, UserId]) -> UserId:
+    if isinstance(fact, Reported):
+        return owners.get(fact.experiment_id, NOBODY)
+    return fact.user_id if isinstance(fact, Happened) else NOBODY
+
+
+def _reached(
+    facts: Sequence[Fact], deciding: Deciding, intake: Intake
+) -> Mapping[str, Sequence[UserId]]:
+    """Return who is reached at the addresses that facts name, by their hashes."""
+    named = [f.address for f in facts if isinstance(f, Chosen) and f.address is not None]
+    if not named:
+        return {}
+    return intake.users_reached_at([address_hash(one, deciding.salt) for one in named])
 
 
 def _user_ids(facts: Iterable[Fact]) -> Iterable[UserId]:

@@ -16,6 +16,7 @@ from experiment_engine.domain.cohorts.combo import Combo
 from experiment_engine.domain.cohorts.counting import Counted, events_that_start
 from experiment_engine.domain.cohorts.holdout import is_held_out
 from experiment_engine.domain.cohorts.user import User
+from experiment_engine.domain.delivery.address import address_hash
 from experiment_engine.domain.delivery.copy import Text, clean, placeholder_values
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode
 from experiment_engine.domain.delivery.facts import FactValue, known_facts
@@ -237,6 +238,9 @@ class TriggerTaker:
         )
         if combo.channel in self.switches.probing and not experiment.held_out:
             self.changes.probed[combo.channel] = Instant(self.now + FAILING_FOR)
+        if decided.address is not None:
+            hashed = address_hash(decided.address, self.salt)
+            self.changes.recipients.append((hashed, user.id))
         user.experiments.append(experiment)
         self.changes.decide(experiment, decided, distribution)
         return experiment

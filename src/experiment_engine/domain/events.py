@@ -27,6 +27,7 @@ class Source(StrEnum):
     POSTHOG = "posthog"
     BACKEND = "backend"  # a server of the app's own
     CLEVERTAP = "clevertap"
+    META = "meta"
     API = "api"
 
 
@@ -71,10 +72,27 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """A provider's word about one message: that it has it or delivered it, or that it never will.
+
+    It does not depend on what the user does, so it is proof (CONTRACT R2).
+    """
+
+    experiment_id: ExperimentId
+    name: str  # of the report, in the provider's words
+    reached: bool
+    at: Instant | None
+    key: str  # the same for every delivery of the same report
+    raw: bytes
+    source: Source
+    reason: str | None = None  # why it never will, as a code
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """A user said yes or no to messages, on one channel or on all.
 
-    Known by user, or by an experiment of theirs.
+    Known by user, by an experiment of theirs, or by where we wrote to.
     """
 
     user_id: UserId | None
@@ -85,6 +103,7 @@ class Chosen:
     channel: Channel = EVERY_CHANNEL
     experiment_id: ExperimentId | None = None
     terms: Terms = field(default_factory=Terms)
+    address: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +145,4 @@ class Unreadable:
     source: Source
 
 
-Fact = Happened | Feedback | Chosen | Requested | Anonymous | Ping | Unreadable
+Fact = Happened | Feedback | Reported | Chosen | Requested | Anonymous | Ping | Unreadable

@@ -37,7 +37,8 @@ class Reason(StrEnum):
     UNKNOWN_EXPERIMENT = "unknown_experiment"
     NOT_SENT = "not_sent"
     OUTSIDE_WINDOW = "outside_window"
-    # a delivery that does not go out
+    # a delivery that does not go out, or does not arrive
+    NOT_REACHED = "not_reached"  # taken by the provider, which then said that it cannot deliver it
     COMBO_REMOVED = "combo_removed"
     MODE_CHANGED = "mode_changed"
     EXPIRED = "expired"

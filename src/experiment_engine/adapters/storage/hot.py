@@ -71,6 +71,13 @@ class HotStatements(ABC):
         """Return whose the experiments are; unknown ids are left out."""
         return {row[0]: row[1] for row in self._ask(self.sql.OWNERS, self._keys(experiment_ids))}
 
+    def users_reached_at(self, hashes: Sequence[str]) -> Mapping[str, Sequence[UserId]]:
+        """Return who was to be written to at these addresses."""
+        found: dict[str, list[UserId]] = {}
+        for hashed, user_id in self._ask(self.sql.RECIPIENTS, self._keys(hashes)):
+            found.setdefault(hashed, []).append(UserId(user_id))
+        return found
+
     def users(
         self, user_ids: Sequence[UserId], since: Instant, named: Sequence[ExperimentId]
     ) -> dict[UserId, User]:
@@ -205,6 +212,7 @@ class HotStatements(ABC):
             self.sql.ADD_CHOICE,
             [(*c[:4], c.source.value, *c.terms) for c in changes.choices],
         )
+        self._run(self.sql.ADD_RECIPIENT, sorted(set(changes.recipients)))
         self._run(
             self.sql.ADD_COUNTED,
             [(user_id, cohort, event.key, event.at) for user_id, cohort, event in changes.counted],

@@ -64,6 +64,11 @@ SELECT user_id, dedup_key, experiment_id
 
 OWNERS = "SELECT id, user_id FROM experiment WHERE id = ANY(%s::text[])"
 
+RECIPIENTS = """
+SELECT address_hash, user_id FROM recipient
+ WHERE address_hash = ANY(%s::text[]) ORDER BY user_id
+"""
+
 USERS_EXPERIMENTS = f"""
 SELECT {EXPERIMENT_COLUMNS} FROM experiment
  WHERE user_id = ANY(%s::text[]) AND (decided_at >= %s OR state IN ('scheduled', 'claimed'))
@@ -134,6 +139,12 @@ ADD_CHOICE = _insert(
     tables.choice,
     "user_id, channel, allowed, at, source, text_version, purpose",
     "ON CONFLICT (user_id, channel, allowed, at) DO NOTHING",
+)
+
+ADD_RECIPIENT = _insert(
+    tables.recipient,
+    "address_hash, user_id",
+    "ON CONFLICT (address_hash, user_id) DO NOTHING",
 )
 
 ADD_COUNTED = _insert(

@@ -20,7 +20,7 @@ from experiment_engine.application.report_records import (
     KeptEvent,
     QuarantineRecord,
 )
-from experiment_engine.domain.bandit.reward import Group
+from experiment_engine.domain.bandit.reward import NOT_REACHED, Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
@@ -105,6 +105,8 @@ class StorageReader:
         Counts from the experiments themselves, by the rule of `domain.bandit.reward`.
         """
         sent = case((_made.state == State.SENT.value, 1), else_=0)
+        arrived = _made.reason.is_distinct_from(NOT_REACHED)
+        tried = case(((_made.state == State.SENT.value) & arrived, 1), else_=0)
         held = case((_made.state == State.HELD_OUT.value, 1), else_=0)
         converted = case((_made.converted_at.is_not(None), 1), else_=0)
         before = case(
@@ -130,12 +132,12 @@ class StorageReader:
                 _made.cohort,
                 combo,
                 group,
-                func.sum(sent + held + before + waits),
-                func.sum((sent + held) * converted + before),
+                func.sum(tried + held + before + waits),
+                func.sum((tried + held) * converted + before),
                 func.sum(sent),
                 func.sum(sent * opened),
                 func.sum((sent + held) * converted),
-                func.sum(((sent + held) * converted + before) * func.coalesce(_made.value, 0)),
+                func.sum(((tried + held) * converted + before) * func.coalesce(_made.value, 0)),
             )
             .where(_made.mode == mode.value, _made.decided_at >= since)
             .group_by(_made.cohort, combo, group)

@@ -16,6 +16,11 @@ SELECT event.user_id, event.dedup_key, event.experiment_id
 
 OWNERS = "SELECT id, user_id FROM experiment WHERE id IN (SELECT value FROM json_each(?))"
 
+RECIPIENTS = """
+SELECT address_hash, user_id FROM recipient
+ WHERE address_hash IN (SELECT value FROM json_each(?)) ORDER BY user_id
+"""
+
 USERS_EXPERIMENTS = f"""
 SELECT {EXPERIMENT_COLUMNS} FROM experiment
  WHERE user_id IN (SELECT value FROM json_each(?))
@@ -91,6 +96,11 @@ ADD_CHOICE = """
 INSERT INTO choice (user_id, channel, allowed, at, source, text_version, purpose)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (user_id, channel, allowed, at) DO NOTHING
+"""
+
+ADD_RECIPIENT = """
+INSERT INTO recipient (address_hash, user_id) VALUES (?, ?)
+ON CONFLICT (address_hash, user_id) DO NOTHING
 """
 
 ADD_COUNTED = """

@@ -25,6 +25,7 @@ class HotSql(Protocol):
 
     SEEN: str  # which of these events are kept already, and what each led to
     OWNERS: str
+    RECIPIENTS: str  # who is reached at these addresses
     USERS_EXPERIMENTS: str  # those that can matter: recent ones, and whatever still waits
     NAMED_EXPERIMENTS: str
     USERS_GOALS: str
@@ -44,6 +45,7 @@ class HotSql(Protocol):
     ADD_DISTRIBUTION: str
     ADD_GOAL: str
     ADD_CHOICE: str
+    ADD_RECIPIENT: str
     ADD_COUNTED: str
     USE_UP_COUNTED: str
     PARDON: str  # who was erased, and asks to hear again

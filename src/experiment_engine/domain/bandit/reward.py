@@ -59,8 +59,9 @@ TEACHING = (Group.COMBO, Group.POSTPONED)  # whose counts the policies learn fro
 Told = tuple[str, int]  # who told of a success, and the bucket of its age
 
 NOTHING = Counts()
+NOT_REACHED = "not_reached"  # the reason of what was sent and, by the provider's word, never came
 _WAITING = Counts(trials=1)
-_SENT = Counts(trials=1, sent=1)
+_SENT = Counts(sent=1)
 _HELD_OUT = Counts(trials=1)
 
 
@@ -77,7 +78,8 @@ def contribution(experiment: Experiment) -> Counts:
     """Return what the experiment adds to its counters as it stands.
 
     A trial is what reached its time and was sent or held out, or what a conversion inside the
-    window cancelled before; `sent` counts only what the provider accepted. What still waits is
+    window cancelled before; `sent` counts only what the provider accepted, and what it then could
+    not deliver is no trial. What still waits is
     counted as the trial it will be, and taken back if it ends in another way: its conversions
     count at once, so without its trials the longest delay would look best (R1).
     """
@@ -87,7 +89,10 @@ def contribution(experiment: Experiment) -> Counts:
     value = (experiment.value or 0) * converted
     if experiment.state is State.SENT:
         opened = int(experiment.opened_at is not None)
-        return _SENT + Counts(successes=converted, opened=opened, converted=converted, value=value)
+        told = _SENT + Counts(opened=opened, converted=converted)
+        if experiment.reason == NOT_REACHED:
+            return told  # nobody saw it: it says nothing about what it says (R2)
+        return told + Counts(trials=1, successes=converted, value=value)
     if experiment.state is State.HELD_OUT:
         return _HELD_OUT + Counts(successes=converted, converted=converted, value=value)
     if experiment.state is State.CANCELLED and experiment.reason == "converted" and converted:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 
 from experiment_engine.domain.events import Properties
 
@@ -35,6 +36,11 @@ class AddressRule:
         folder, key = self.path
         properties = event_properties if folder == "event_properties" else user_properties
         return address_of(self.kind, properties.get(key))
+
+
+def address_hash(address: str, salt: bytes) -> str:
+    """Return what an address is known by after its message has gone: a keyed hash."""
+    return blake2b(address.encode(), digest_size=16, key=salt[:64], person=b"address").hexdigest()
 
 
 def address_of(kind: AddressKind, value: object) -> str | None:

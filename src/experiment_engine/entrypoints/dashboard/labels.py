@@ -15,6 +15,7 @@ _NAMES = {
     "push": "Push",
     "sms": "SMS",
     "clevertap": "CleverTap",
+    "meta": "Meta",
     "api": "API",
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
@@ -34,7 +35,10 @@ REASONS: Mapping[str, str] = {
     "opted_out": "the user wants no messages",
     "no_consent": "the user has not agreed to this channel",
     "channel_failing": "the provider keeps refusing this channel, so it rests",
-    "no_campaign": "no WhatsApp campaign fits",
+    "not_connected": "the channel's provider has no credentials",
+    "no_address": "nothing says where the provider reaches the user",
+    "no_campaign": "no WhatsApp campaign or template fits",
+    "not_reached": "the provider took it and could not deliver it",
     "missing_value": "a placeholder has neither a value nor a default",
     "overdue": "its time had passed already",
     "quiet_hours": "it would have gone out in quiet hours",

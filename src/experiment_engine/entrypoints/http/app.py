@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
 
 from experiment_engine import __version__
 from experiment_engine.adapters.clevertap import callbacks as clevertap
+from experiment_engine.adapters.meta.signature import Greeting
 from experiment_engine.application.ports import Clock
 from experiment_engine.domain.events import Source
 from experiment_engine.entrypoints.http.access import Gate, Scope
@@ -16,7 +18,7 @@ from experiment_engine.entrypoints.http.bodies import MAX_BODY
 from experiment_engine.entrypoints.http.description import describe
 from experiment_engine.entrypoints.http.door import App, Door, Webhook
 from experiment_engine.entrypoints.http.errors import add_error_handlers
-from experiment_engine.entrypoints.http.partners import PARTNERS, by_body
+from experiment_engine.entrypoints.http.partners import META_PATH, PARTNERS, by_body
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.settings import Settings
 
@@ -39,6 +41,9 @@ def webhooks(settings: Settings, clock: Clock) -> dict[str, Webhook]:
         for partner in PARTNERS
         if (secrets := settings.secrets(partner.setting)) or settings.is_loopback
     }
+    if settings.meta_verify_token and META_PATH in doors:
+        greeting = Greeting(settings.meta_verify_token)
+        doors[META_PATH] = replace(doors[META_PATH], greeting=greeting)
     gate = Gate(settings.clevertap_webhook_secret, "CLEVERTAP_WEBHOOK_SECRET")
     for path, scope, parse in _REPORTS:
         doors[path] = Webhook(gate, scope, Source.CLEVERTAP, by_body(parse))

@@ -113,6 +113,10 @@ _BODIES: dict[str, tuple[str, dict[str, Any]]] = {
             }
         },
     ),
+    "/webhook/meta": (
+        "Reports of Meta about messages, and users' choices",
+        {"example": {"object": "whatsapp_business_account", "entry": []}},
+    ),
     "/webhook/opened": ("A message was opened", _PAIR),
     "/webhook/converted": ("A user reached the goal", _PAIR),
     "/webhook/opted-out": ("A user wants no more messages", {"example": {"user_id": "usr_123"}}),

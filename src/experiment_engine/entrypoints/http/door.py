@@ -41,6 +41,7 @@ _NOT_STORED = error_body(
     "not_stored", "The database cannot be written now and nothing was stored. Send it again."
 )
 _FAILED = error_body("engine_error", "The engine failed; nothing was stored. Send it again.")
+_STRANGER = error_body("forbidden", "The verify token is missing or wrong.")
 _METHODS = error_body("method_not_allowed", "Use POST.")
 _RETRY = (b"retry-after", b"1")
 
@@ -56,6 +57,13 @@ class Lane(Protocol):
         """Take facts in and return after the commit."""
 
 
+class Greeting(Protocol):
+    """Answers a partner's question whether the address is ours."""
+
+    def answer(self, query: bytes) -> bytes | None:
+        """Return what the partner wants to hear; None for anybody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """One route of the door."""
@@ -66,6 +74,7 @@ class Webhook:
     parse: Callable[[bytes, Headers], list[Fact]]
     methods: frozenset[str] = frozenset({"POST"})
     max_body: int = MAX_BODY
+    greeting: Greeting | None = None  # where the partner tries out the address with a GET
 
 
 class Door:
@@ -100,6 +109,9 @@ class Door:
             await self._application(scope, receive, send)
 
     async def _webhook(self, webhook: Webhook, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET" and webhook.greeting is not None:
+            await self._greet(webhook.greeting, scope, send)
+            return
         if scope["method"] not in webhook.methods:
             allowed = ", ".join(sorted(webhook.methods)).encode()
             await answer(send, 405, _METHODS, (b"allow", allowed))
@@ -127,6 +139,13 @@ class Door:
             await answer(send, 400, error_body("not_json", f"Kept in quarantine: {error}"))
         else:
             await answer(send, 200, encode({"results": await self._take(facts)}))
+
+    async def _greet(self, greeting: Greeting, scope: Any, send: Send) -> None:
+        said = greeting.answer(scope.get("query_string", b""))
+        if said is None:
+            await answer(send, 403, _STRANGER)
+            return
+        await answer(send, 200, said)
 
     async def _take(self, facts: Sequence[Fact]) -> list[Result]:
         """Take facts in, at most so many in one transaction as others can wait for."""

@@ -11,6 +11,8 @@ from experiment_engine.adapters.amplitude import cohorts as amplitude_cohorts
 from experiment_engine.adapters.amplitude import payload as amplitude
 from experiment_engine.adapters.backend import payload as backend
 from experiment_engine.adapters.backend.signature import StandardWebhooks
+from experiment_engine.adapters.meta import callbacks as meta
+from experiment_engine.adapters.meta.signature import MetaSignature
 from experiment_engine.adapters.posthog import payload as posthog
 from experiment_engine.adapters.rudderstack import payload as rudderstack
 from experiment_engine.adapters.segment import payload as segment
@@ -24,6 +26,7 @@ from experiment_engine.entrypoints.http.door import Webhook
 
 Reader = Callable[[bytes, Headers], list[Fact]]
 
+_MANY_REPORTS = 3 * MAX_BODY  # Meta's own limit
 _MANY_USERS = 4 * MAX_BODY  # 10,000 users of a cohort with some properties
 
 
@@ -47,6 +50,7 @@ class Partner:
     signature: Callable[[Clock], Signature | None] = _unsigned
     methods: frozenset[str] = frozenset({"POST"})
     max_body: int = MAX_BODY
+    scope: Scope = Scope.TRIGGER
 
     @property
     def name(self) -> str:
@@ -60,8 +64,10 @@ class Partner:
     def webhook(self, secrets: Sequence[Secret], clock: Clock) -> Webhook:
         """Return its route of the door."""
         gate = Gate(secrets, self.setting, self.signature(clock))
-        return Webhook(gate, Scope.TRIGGER, self.source, self.parse, self.methods, self.max_body)
+        return Webhook(gate, self.scope, self.source, self.parse, self.methods, self.max_body)
 
+
+META_PATH = "/webhook/meta"
 
 PARTNERS = (
     Partner(
@@ -99,6 +105,15 @@ PARTNERS = (
         Source.BACKEND,
         backend.parse,
         lambda clock: StandardWebhooks(clock.now),
+    ),
+    Partner(
+        META_PATH,
+        "META_WEBHOOK_SECRET",
+        Source.META,
+        by_body(meta.parse),
+        lambda _clock: MetaSignature(),
+        max_body=_MANY_REPORTS,
+        scope=Scope.ENGAGEMENT,
     ),
 )
 

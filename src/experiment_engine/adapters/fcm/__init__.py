@@ -1,0 +1,1 @@
+"""Push through Firebase Cloud Messaging: its JSON to and from our values."""
