@@ -44,6 +44,17 @@ def test_a_few_kills_break_no_promise(tmp_path: Path, batch: int) -> None:
     _kill_and_compare(tmp_path, batch, FEW)
 
 
+def test_kills_while_nobody_reads_the_answers(tmp_path: Path) -> None:
+    """What is stored and was told to nobody has one effect, however often it is sent."""
+    _kill_and_compare(tmp_path, 1, FEW // 2, reads=False)
+
+
+@pytest.mark.long
+def test_many_kills_while_nobody_reads_the_answers(tmp_path: Path) -> None:
+    """The same for a hundred kills."""
+    _kill_and_compare(tmp_path, 1, MANY, reads=False)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("batch", [1, 1_000])
 def test_many_kills_break_no_promise(tmp_path: Path, batch: int) -> None:
@@ -51,9 +62,9 @@ def test_many_kills_break_no_promise(tmp_path: Path, batch: int) -> None:
     _kill_and_compare(tmp_path, batch, MANY)
 
 
-def _kill_and_compare(folder: Path, batch: int, kills: int) -> None:
+def _kill_and_compare(folder: Path, batch: int, kills: int, *, reads: bool = True) -> None:
     with _provider(folder) as double, _engine(folder, batch, double) as engine:
-        history, tally = _kill(engine, double, batch, kills)
+        history, tally = _kill(engine, double, batch, kills, reads=reads)
         _drain(folder)
         engine.end()
         ledger, stored = double.ledger(), Stored.read(folder / "engine.db")
@@ -66,6 +77,7 @@ def _kill_and_compare(folder: Path, batch: int, kills: int) -> None:
     assert len(unknown) <= tally.kills * 2 * IN_FLIGHT * batch
     assert tally.in_flight >= tally.kills // 2
     assert len(stored.in_state("sent")) > 10 * kills, "too little happened"
+    assert reads == bool(history.told)
 
 
 @contextmanager
@@ -101,11 +113,22 @@ def _engine(folder: Path, batch: int, double: CleverTapDoubleProcess) -> Iterato
 
 
 def _kill(
-    engine: CrashingEngine, double: CleverTapDoubleProcess, batch: int, kills: int
+    engine: CrashingEngine,
+    double: CleverTapDoubleProcess,
+    batch: int,
+    kills: int,
+    *,
+    reads: bool,
 ) -> tuple[History, Tally]:
     """Start and kill; the last start is left running, and its clients stop after a while."""
     chance, tally = random.Random(f"{SEED} {batch}"), Tally()
-    habits = Habits(engine.port, SEED, most_events=2 if batch == 1 else 40)
+    habits = Habits(
+        engine.port,
+        SEED,
+        most_events=2 if batch == 1 else 40,
+        pause=0.02 if reads else 0.1,  # who does not read is fast
+        reads=reads,
+    )
     engine.start()
     with clients(habits) as history:
         for number in range(kills):

@@ -193,6 +193,7 @@ class Habits:
     most_events: int = 4  # in one request
     pause: float = 0.02  # seconds between requests, on average
     more_ports: tuple[int, ...] = ()  # of other hosts, which get their share of the requests
+    reads: bool = True  # answers; otherwise it leaves before them, and knows nothing
 
 
 class Client:
@@ -308,6 +309,9 @@ class Client:
         try:
             self._history.requests += 1
             connection.request("POST", path, json.dumps(body))
+            if not self._habits.reads:
+                connection.close()
+                return None
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):

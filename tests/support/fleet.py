@@ -33,6 +33,7 @@ class Fleet:
     ports: Sequence[int] = ()
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _environs: dict[int, Mapping[str, str]] = field(default_factory=dict)  # by process
 
     @property
     def log(self) -> str:
@@ -76,13 +77,25 @@ class Fleet:
     ) -> subprocess.Popen[bytes]:
         """Start one more process."""
         with self._log_file.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
                 cwd=self.folder,
                 env={"PATH": "/usr/bin:/bin", "PYTHONPATH": _SOURCES, **environ},
                 stdout=log,
                 stderr=log,
             )
+        self._environs[process.pid] = environ
+        return process
+
+    def kill_and_start(self, number: int) -> None:
+        """Kill one of the processes with -9, whatever it is, and start it again."""
+        kind = self.servers if number < len(self.servers) else self.workers
+        place = number if kind is self.servers else number - len(self.servers)
+        old = kind[place]
+        old.kill()
+        old.wait()
+        assert isinstance(old.args, list)
+        kind[place] = self.start(old.args, self._environs.pop(old.pid))
 
     @property
     def _log_file(self) -> Path:
