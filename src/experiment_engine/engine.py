@@ -29,7 +29,11 @@ from experiment_engine.application.deliver import LEASE, Claimed, Delivering, cl
 from experiment_engine.application.forget import forget_anonymous, forget_quarantined
 from experiment_engine.application.gather import Learning, Material, Suspect, gather, trusted_name
 from experiment_engine.application.learn import fit, restored
-from experiment_engine.application.log_lines import experiment_lines, move_lines
+from experiment_engine.application.log_lines import (
+    experiment_lines,
+    move_lines,
+    silence_lines,
+)
 from experiment_engine.application.manage import (
     CANCELLED_AT_ONCE,
     cancel_some,
@@ -46,6 +50,7 @@ from experiment_engine.application.preview import Foreseen, foresee
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
+from experiment_engine.application.watch import REMEMBERED, keep_watch, release_source, watch
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
@@ -268,6 +273,35 @@ class Engine:
                 self.storage.run(partial(self._under_lease, step.name, partial(keep, step)))
                 more = more or step.more
         return more
+
+    def watch(self) -> bool:
+        """Listen for sources that fall silent; return whether there may be more to go through."""
+        with self.storage.evidence() as evidence:
+            found = watch(self.rules, evidence, self.clock.now())
+        if found is None:
+            return False
+        kept = self.storage.run(
+            partial(self._under_lease, "watch", lambda tx: keep_watch(found, tx))
+        )
+        if kept:
+            self.journal.lines(silence_lines(found.began, found.ended))
+        self.metrics.set_silent(self.report.reading.silences(), self.clock.now())
+        return found.more
+
+    def release_source(self, source: str, *, who: str) -> int:
+        """Let go of the trials that a source's silences hold; return how many silences."""
+        doer = self._doer(who)
+
+        def work(tx: Transaction) -> int:
+            known = tx.silences(Instant(doer.at - REMEMBERED))
+            released = release_source(source, known, tx, doer.at)
+            tx.note(Noted(doer.who, "released a silent source", source), doer.note_id, doer.at)
+            return len(released)
+
+        number = self.storage.run(work)
+        self._counts_moved = True
+        self._tell("a silent source is released", source=source, silences=number)
+        return number
 
     def tidy(self) -> bool:
         """Do a little of what keeps the database small; return whether there may be more."""

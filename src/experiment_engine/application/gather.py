@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from experiment_engine.application.evidence import AgeCount, BucketCount, Frozen
+from experiment_engine.application.held import held_of
 from experiment_engine.application.ports import Chance, Evidence
 from experiment_engine.domain.bandit.anomaly import Record, largest_leap
 from experiment_engine.domain.bandit.change_alarm import Change, changes
@@ -20,6 +21,7 @@ from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey
+from experiment_engine.domain.measurement.silence import Held
 from experiment_engine.domain.moments import DAY, HOUR, MINUTE, Instant, hour_of
 
 NOTICEABLE = 0.01  # a change this large, against what is known, is learned from at once
@@ -50,6 +52,7 @@ class Material(NamedTuple):
     before: Floats | None  # the combos' shares of the traffic an hour ago
     changes: tuple[Change, ...]  # of the world, before which little counts
     at: Instant
+    held: Held = Held()  # what sources that were silent did not tell
 
 
 class Suspect(NamedTuple):
@@ -111,14 +114,15 @@ def _material(
 ) -> Material:
     mode, name = learning.mode, cohort.name
     by_context = build_policy(cohort).uses_context
-    recent_from = hour_of(Instant(now - cohort.goal.window))
+    held = held_of(cohort, mode, evidence, now)
+    closed_before = hour_of(Instant((held.waits_from or now) - cohort.goal.window))
     conversions: Counter[int] = Counter()
-    for row in evidence.ages(mode, name, (0, recent_from)):
+    for row in evidence.ages(mode, name, (0, closed_before)):
         conversions[row.age_bucket] += row.conversions
     curve = DelayCurve(cohort.goal.window, conversions)
     changed = last.changes if last else ()
     if last is not None and last.looked_on < day_of(now):
-        changed += _changes(cohort, curve, changed, learning, evidence, now)
+        changed += _changes(cohort, curve, (changed, held), learning, evidence, now)
     contexts = evidence.recent_contexts(name, CONTEXTS_LOOKED_AT)
     recent = [msgspec.json.decode(context) for context in contexts]
     hour_ago = evidence.snapshot_at(mode, name, Instant(now - HOUR))
@@ -126,20 +130,34 @@ def _material(
     return Material(
         cohort,
         statistics,
-        evidence.buckets(mode, name, recent_from, by_context=by_context, by_day=bool(changed)),
+        evidence.buckets(
+            mode,
+            name,
+            _recent_from(cohort, held, now),
+            by_context=by_context,
+            by_day=bool(changed or held.spans),
+        ),
         curve,
         (last.levels if last else ContextLevels()).refreshed(recent),
         recent,
         stored.shares if stored else None,
         changed,
         now,
+        held,
     )
+
+
+def _recent_from(cohort: Cohort, held: Held, now: Instant) -> int:
+    """Return from when on triggers count by the hour: those that a recent silence touches, too."""
+    window = cohort.goal.window
+    since = [now, *(since for since, until in held.spans if now - until < 2 * window)]
+    return hour_of(Instant(min(since) - window))
 
 
 def _changes(
     cohort: Cohort,
     curve: DelayCurve,
-    known: Sequence[Change],
+    known_and_held: tuple[Sequence[Change], Held],
     learning: Learning,
     evidence: Evidence,
     now: Instant,
@@ -149,6 +167,7 @@ def _changes(
     Only the days since the last known change: what was noticed once stays noticed when its days
     are no longer looked at, or what counts little would count again.
     """
+    known, held = known_and_held
     today = day_of(now)
     first = max([today - _DAYS_LOOKED_AT, *(change.since for change in known)])
     places = cohort.space.by_key
@@ -158,8 +177,8 @@ def _changes(
         if key in places and day >= first:
             trials[day - first, places[key].index] += tried
             successes[day - first, places[key].index] += won
-    ages: Floats = now - (np.arange(first, today, dtype=np.float64) + 0.5) * DAY
-    weighed = weighed_trials(trials, successes, curve.arrived(ages)[:, None])
+    days: Floats = (np.arange(first, today, dtype=np.float64) + 0.5) * DAY
+    weighed = weighed_trials(trials, successes, held.seen(curve, days, now)[:, None])
     return tuple(
         replace(change, since=change.since + first, noticed=change.noticed + first)
         for change in changes(weighed, successes)

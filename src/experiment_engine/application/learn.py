@@ -87,15 +87,14 @@ def restored(stored: StoredSnapshot, cohort: Cohort) -> PolicyInForce:
 def cells_of(material: Material) -> Cells:
     """Return the counts by context and combo, as far as they count.
 
-    Each trial is weighed by its time to convert, and what was before a change of the world
-    counts little.
+    Each trial is weighed by its time to convert, less what a silent source did not tell of it,
+    and what was before a change of the world counts little.
     """
     places = material.cohort.space.by_key
     buckets = [row for row in material.buckets if row.combo_key in places]
     hours = np.array([row.hour for row in buckets], dtype=np.float64)
-    ages = material.at - (hours + 0.5) * HOUR
-    moments, which = np.unique(ages, return_inverse=True)
-    share = material.curve.arrived(moments)[which] if len(moments) else ages
+    different, which = np.unique(hours, return_inverse=True)
+    share = _seen(material, different)[which] if len(different) else hours
     today = day_of(material.at)
     # After a clock was set back there are trials of later days: they are as good as today's.
     days = np.minimum(hours // 24, today).astype(np.int64)
@@ -112,6 +111,23 @@ def cells_of(material: Material) -> Cells:
         successes * known,
         sizes,
     )
+
+
+def _seen(material: Material, hours: Floats) -> Floats:
+    """Return the share of conversions that could be seen of the triggers of each bucket.
+
+    Where a source was silent, a bucket that was folded into a day or a month has the mean of its
+    hours: the trigger's own hour is not known any more.
+    """
+    curve, held, now = material.curve, material.held, material.at
+    if not held.spans:
+        return curve.arrived(now - (hours + 0.5) * HOUR)
+    old = now - hours * HOUR > material.cohort.goal.window
+    lengths = np.where(old & (hours % 24 == 0), np.where(hours % 720 == 0, 720, 24), 1)
+    lengths = np.minimum(lengths, np.diff(hours, append=np.inf)).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    each = np.repeat(hours - starts, lengths) + np.arange(lengths.sum())
+    return np.add.reduceat(held.seen(curve, (each + 0.5) * HOUR, now), starts) / lengths
 
 
 def _seed(material: Material) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, State
 from experiment_engine.domain.identifiers import ExperimentId
+from experiment_engine.domain.measurement.silence import Silence
 from experiment_engine.domain.moments import iso
 
 Line = Mapping[str, object]
@@ -37,6 +38,30 @@ def move_lines(experiments: Iterable[Experiment], *, dry_run: bool) -> Iterator[
     for experiment in experiments:
         if experiment.state is not State.CLAIMED:
             yield _move_line(experiment, dry_run=dry_run)
+
+
+def silence_lines(began: Iterable[Silence], ended: Iterable[Silence]) -> Iterator[Line]:
+    """Tell which sources fell silent, and which are heard again."""
+    for silence in began:
+        yield {
+            "event": "[ERROR]",
+            "level": "error",
+            "reason": "a source is silent",
+            "source": silence.source,
+            "told": silence.told,
+            "since": iso(silence.since),
+            "next": "trials whose conversions it tells are held, not failed; look at the source",
+        }
+    for silence in ended:
+        yield {
+            "event": "a source is heard again",
+            "level": "info",
+            "source": silence.source,
+            "told": silence.told,
+            "since": iso(silence.since),
+            "until": iso(silence.until or silence.since),
+            "next": "late events fill the gap; `experiment-engine reconcile` fetches them",
+        }
 
 
 def _move_line(experiment: Experiment, *, dry_run: bool) -> Line:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiment_engine.application.evidence import Drawn, Matured, Outcome
-from experiment_engine.application.ports import Keeping, Measuring
+from experiment_engine.application.held import held_of
+from experiment_engine.application.ports import Evidence, Keeping, Measuring
+from experiment_engine.domain.bandit.delay_curve import DelayCurve
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
@@ -25,11 +27,14 @@ from experiment_engine.domain.identifiers import (
 from experiment_engine.domain.measurement.lift import UserSums
 from experiment_engine.domain.measurement.off_policy import WeightSums
 from experiment_engine.domain.measurement.sample_ratio import RatioSums
+from experiment_engine.domain.measurement.silence import Held
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.rules import Rules
 
 AT_ONCE = 500  # experiments in one transaction
 GRACE = Duration(HOUR)  # for conversions that are told late
+
+LOST_AT_MOST = 0.02  # of a user's conversions, by the prior curve
 
 EVEN, EVEN_VALUE, RATIO = "even", "even_value", "ratio"  # prefixes of names
 LIFT = {False: "lift.messaged", True: "lift.held_out"}
@@ -55,11 +60,16 @@ class Step:
 
 
 def measure(
-    cohort: Cohort, mode: Mode, rules: Rules, measuring: Measuring, now: Instant
+    cohort: Cohort, mode: Mode, rules: Rules, measuring: Evidence, now: Instant
 ) -> Step | None:
-    """Add up what has matured since the last step; None if nothing has."""
+    """Add up what has matured since the last step; None if nothing has.
+
+    While a source of conversions is silent, and while late ones may come, no window closes of
+    which a part was not told; users of whom too much was never told are left out of both groups.
+    """
     after = measuring.progress(_name(mode, cohort.name))
-    until = Instant(now - cohort.goal.window - GRACE)
+    held = held_of(cohort, mode, measuring, now)
+    until = Instant((held.waits_from or now) - cohort.goal.window - GRACE)
     found = measuring.matured(mode, cohort.name, ExperimentId(after), until, AT_ONCE)
     if not found:
         return None
@@ -67,7 +77,10 @@ def measure(
     sums = _Sums(cohort, {})
     for one in found:
         sums.take(one, drawn[one.distribution_id])
-    outcomes = _outcomes(cohort, mode, found, measuring)
+    told = [one for one in found if not _is_lost(one.experiment, held, cohort)]
+    for one in told:
+        sums.take_value(one, drawn[one.distribution_id])
+    outcomes = _outcomes(cohort, mode, told, measuring)
     sums.take_outcomes(outcomes, rules.holdout_share)
     upto, more = found[-1].experiment.id, len(found) == AT_ONCE
     return Step(mode, cohort.name, after, upto, sums.by_day, outcomes, more)
@@ -82,6 +95,15 @@ def keep(step: Step, keeping: Keeping) -> None:
     keeping.set_progress(step.name, step.upto)
 
 
+def _is_lost(made: Experiment, held: Held, cohort: Cohort) -> bool:
+    """Say whether more of its conversions than can be neglected was never told."""
+    if not held.overlaps(made.triggered_at, made.window_ends_at):
+        return False
+    usual = DelayCurve(cohort.goal.window, {})
+    triggered = np.array([float(made.triggered_at)])
+    return float(held.seen(usual, triggered, made.window_ends_at)[0]) < 1 - LOST_AT_MOST
+
+
 def _name(mode: Mode, cohort: CohortName) -> str:
     return f"measure:{mode.value}:{cohort}"
 
@@ -94,7 +116,7 @@ class _Sums:
     by_day: dict[tuple[int, str], float]
 
     def take(self, one: Matured, drawn: Drawn) -> None:
-        """Add what one experiment says of sample ratios and, if it is a trial, of value."""
+        """Add what one experiment says of sample ratios."""
         made = one.experiment
         counts = contribution(made)
         if made.combo_key not in self.cohort.space.by_key or made.state in WAITING:
@@ -102,6 +124,13 @@ class _Sums:
         self._take_ratios(made, drawn, "decided")
         if counts.trials and not made.held_out:
             self._take_ratios(made, drawn, "counted")
+
+    def take_value(self, one: Matured, drawn: Drawn) -> None:
+        """Add what one experiment says of value, if it is a trial."""
+        made = one.experiment
+        counts = contribution(made)
+        if made.combo_key not in self.cohort.space.by_key or made.state in WAITING:
+            return
         if counts.trials and group_of(made) is Group.COMBO:
             weight = np.array([1 / drawn.number / one.propensity])
             reward = np.array([float(counts.successes)])

@@ -18,6 +18,7 @@ from experiment_engine.application.evidence import (
 )
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.page_records import ProcessRecord
+from experiment_engine.application.watch import Logbook, Watching
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -209,7 +210,7 @@ class Measuring(Protocol):
         """Return when each of these users reached the goal, and what it was worth."""
 
 
-class Evidence(Measuring, Protocol):
+class Evidence(Measuring, Watching, Protocol):
     """What learning reads: one consistent view, on connections that cannot write."""
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:
@@ -244,6 +245,9 @@ class Evidence(Measuring, Protocol):
         self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
     ) -> Sequence[tuple[int, ComboKey, int, int]]:
         """Return trials and successes by day (since 1970) and combo, in a half-open span."""
+
+    def told_by(self, mode: Mode, cohort: CohortName, from_hour: int) -> Mapping[str, int]:
+        """Return how many successes of messaged users each source told, of triggers since."""
 
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
@@ -363,7 +367,7 @@ class Administration(People, Protocol):
         """Return some of what waits for a combo."""
 
 
-class Transaction(Intake, Outbox, Lessons, Keeping, Administration, Protocol):
+class Transaction(Intake, Outbox, Lessons, Keeping, Logbook, Administration, Protocol):
     """Everything one transaction can do; each use case asks for its part only."""
 
 

@@ -27,6 +27,7 @@ from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mo
 from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
 from experiment_engine.domain.identifiers import CohortName, ComboKey, ExperimentId, UserId
 from experiment_engine.domain.measurement.interval import wilson_interval
+from experiment_engine.domain.measurement.silence import Silence
 from experiment_engine.domain.measurement.standing import standing
 from experiment_engine.domain.moments import Instant, iso
 from experiment_engine.domain.rules import Rules
@@ -117,6 +118,9 @@ class Reading(Protocol):
 
     def frozen(self, mode: Mode) -> Mapping[CohortName, Frozen]:
         """Return the policies that stay where they are, and why."""
+
+    def silences(self) -> Sequence[Silence]:
+        """Return the silences of sources that hold trials, oldest first."""
 
     def learned(self, mode: Mode, cohort: CohortName) -> Learned | None:
         """Return what people want to know of a cohort's newest snapshot."""
@@ -232,6 +236,10 @@ class Report:
         if record is None:
             raise UnknownExperiment(f'There is no experiment "{experiment_id}".')
         return record
+
+    def sources(self) -> Answer:
+        """Answer which sources are silent, and what their silences hold."""
+        return {"silences": [_silence(one) for one in self.reading.silences()]}
 
     def user(self, user_id: str) -> Answer:
         """Answer `/api/users/{id}`: what came, what was sent, and what was not and why."""
@@ -438,6 +446,17 @@ def _decision(made: DistributionRecord) -> Answer:
         "postponed": made.postponed,
         "eligible": made.propensities,
         "not_eligible": made.refused,
+    }
+
+
+def _silence(silence: Silence) -> Answer:
+    return {
+        "source": silence.source,
+        "told": silence.told,
+        "since": iso(silence.since),
+        "until": _iso(silence.until),
+        "expected": round(silence.expected, 1) if silence.until is not None else None,
+        "late": silence.late,
     }
 
 

@@ -6,6 +6,7 @@ from experiment_engine.configuration.kinds import (
     DURATION,
     NAME,
     SPAN,
+    SPAN_OR_OFF,
     TIME,
     ZONE,
     list_of,
@@ -36,6 +37,7 @@ ENGINE_KEYS = (
     "offers",
     "send_rate",
     "retention",
+    "silent_sources",
 )
 
 
@@ -121,6 +123,12 @@ def read_send_rate(engine: Table) -> float | None:
         return None
     table = engine.table("send_rate").only("per_second")
     return table.need("per_second", number(0, 1e6, above=True))
+
+
+def read_silent_after(engine: Table) -> Duration | None:
+    """Read how long a source is silent at the least before it is called so; None for never."""
+    table = engine.table("silent_sources").only("after")
+    return table.get("after", SPAN_OR_OFF, Rules.silent_after) or None
 
 
 def read_retention(engine: Table) -> Retention:

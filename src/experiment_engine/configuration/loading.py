@@ -20,6 +20,7 @@ from experiment_engine.configuration.engine_file import (
     read_quiet_hours,
     read_retention,
     read_send_rate,
+    read_silent_after,
     read_timezone,
 )
 from experiment_engine.configuration.fact_tables import read_facts
@@ -95,5 +96,6 @@ def _read_rules(files: ConfigurationFiles, cohorts: dict[CohortName, Cohort]) ->
         offers=read_budgets(engine, cohorts.values()),
         send_per_second=read_send_rate(engine),
         retention=read_retention(engine),
+        silent_after=read_silent_after(engine),
         fingerprint=files.fingerprint,
     )

@@ -126,6 +126,7 @@ class Rules:
     facts: Mapping[str, FactRule] = field(default_factory=dict)
     offers: Mapping[str, OfferBudget] = field(default_factory=dict)
     send_per_second: float | None = None
+    silent_after: Duration | None = Duration(30 * MINUTE)  # at the least; None: nobody listens
     retention: Retention = field(default_factory=Retention)
     fingerprint: str = ""  # of the files' content: two processes with the same one agree
 

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 _TURN = 0.25  # seconds
 BEAT_EVERY = 15.0  # seconds
 LEARNS_EVERY = 0.5
+WATCHES_EVERY = 60.0
 _SOON = 0.5  # where a step said that there is more to do
 
 
@@ -34,6 +35,9 @@ class KeptEngine(Protocol):
 
     def measure(self) -> bool:
         """Add up what has matured."""
+
+    def watch(self) -> bool:
+        """Listen for sources that fall silent."""
 
     def tidy(self) -> bool:
         """Delete what is past its retention, and fold old counters."""
@@ -73,6 +77,7 @@ class Upkeep:
             Duty("beat", partial(engine.beat, kind), BEAT_EVERY),
             Duty("learn", engine.learn, learns_every),
             Duty("measure", engine.measure, 15.0),
+            Duty("watch", engine.watch, WATCHES_EVERY),
             Duty("tidy", engine.tidy, 300.0),
         )
         self._stopping = threading.Event()

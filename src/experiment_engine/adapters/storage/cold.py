@@ -33,7 +33,7 @@ from experiment_engine.domain.identifiers import (
     ExperimentId,
     UserId,
 )
-from experiment_engine.domain.moments import Instant
+from experiment_engine.domain.moments import Instant, hour_of
 
 _OF_USERS = (
     tables.event,
@@ -137,6 +137,7 @@ class ColdStatements:
             for table, old in (
                 (kept, kept.c.received_at < past.events),
                 (tables.counted, tables.counted.c.at < past.counted),
+                (tables.source_hour, tables.source_hour.c.hour < hour_of(past.events)),
                 (tables.quarantine, tables.quarantine.c.received_at < past.experiments),
                 (tables.goal_reached, tables.goal_reached.c.at < past.goals),
                 (tried, tried.c.experiment_id < first_kept),

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, tuple_, update
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.measuring import ProgressStatements
 from experiment_engine.adapters.storage.sums import add_up, insert_or_leave
+from experiment_engine.adapters.storage.watching import WatchingStatements
 from experiment_engine.application.evidence import Frozen, Outcome
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -23,7 +24,7 @@ _SUMS = [column.name for column in tables.combo_count.columns if column.name not
 
 
 @dataclass(frozen=True)
-class LearningStatements(ProgressStatements):
+class LearningStatements(ProgressStatements, WatchingStatements):
     """Leases, frozen policies and the sums of measurement, in one transaction."""
 
     def take_lease(self, name: str, holder: str, now: Instant, span: Duration) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, select
 
 from experiment_engine.adapters.storage import rows, statements, tables
+from experiment_engine.adapters.storage.watching import WatchingReader
 from experiment_engine.application.evidence import Drawn, Logged, Matured
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
@@ -40,7 +41,7 @@ class ProgressStatements:
 
 
 @dataclass(frozen=True)
-class MeasuringStatements(ProgressStatements):
+class MeasuringStatements(ProgressStatements, WatchingReader):
     """Experiments whose window has closed, what they were drawn from, and their users."""
 
     def matured(

@@ -24,6 +24,7 @@ from experiment_engine.domain.bandit.reward import NOT_REACHED, Group
 from experiment_engine.domain.delivery.experiment import WAITING, Mode, State
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import CohortName, ExperimentId, SnapshotId, UserId
+from experiment_engine.domain.measurement.silence import Silence
 from experiment_engine.domain.moments import Instant
 from experiment_engine.domain.reasons import Reason
 
@@ -332,6 +333,13 @@ class StorageReader:
         """Return the policies that stay where they are, and why."""
         with self._readers.connect() as connection:
             return EvidenceReader(connection).frozen(mode)
+
+    def silences(self) -> Sequence[Silence]:
+        """Return the silences of sources that hold trials, oldest first."""
+        silent = tables.silence.c
+        columns = [silent[name] for name in Silence._fields]
+        query = select(*columns).where(silent.filled_at.is_(None)).order_by(silent.since)
+        return [Silence(*row) for row in self._rows(query)]
 
     def learned(self, mode: Mode, cohort: CohortName) -> Learned | None:
         """Return what people want to know of a cohort's newest snapshot."""

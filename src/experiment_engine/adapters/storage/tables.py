@@ -407,6 +407,31 @@ lane = Table(
     Column("free_at", BigInteger, nullable=False),  # microseconds: when the rate allows the next
 )
 
+# In how many minutes of each hour a source was heard: its rhythm.
+source_hour = Table(
+    "source_hour",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("told", Text, nullable=False),  # events, or goals among them
+    Column("hour", Integer, nullable=False),  # since 1970
+    Column("minutes", Integer, nullable=False),
+    PrimaryKeyConstraint("source", "told", "hour"),
+)
+
+# Spans in which a source, or the engine itself, was silent against its rhythm.
+silence = Table(
+    "silence",
+    metadata,
+    Column("source", Text, nullable=False),  # or 'engine'
+    Column("told", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),  # null: it still is
+    Column("expected", Float, nullable=False),  # minutes with an event, by the rhythm
+    Column("late", BigInteger, nullable=False),  # such minutes of which events have come since
+    Column("filled_at", BigInteger),  # from when on it holds no trials any more
+    PrimaryKeyConstraint("source", "told", "since"),
+)
+
 # A batch whose commit was not answered is looked for here.
 batch = Table(
     "batch",

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from experiment_engine.application.results import Result, leaves
 from experiment_engine.domain.delivery.experiment import Experiment, State
 from experiment_engine.domain.identifiers import ComboKey
+from experiment_engine.domain.measurement.silence import Silence
+from experiment_engine.domain.moments import SECOND, Instant
 
 _FIRST = (State.CLAIMED, State.HELD_OUT)  # when a message is replaced
 
@@ -42,12 +44,26 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
             registry=self.registry,
         )
+        self.silent_seconds = Gauge(
+            "experiment_engine_source_silent_seconds",
+            "For how long a source has been silent, against its rhythm; absent if it is not.",
+            ["source", "told"],
+            registry=self.registry,
+        )
         self.calls_in_flight = Gauge(
             "experiment_engine_calls_in_flight",
             "Calls at the provider under way.",
             ["channel"],
             registry=self.registry,
         )
+
+    def set_silent(self, silences: Iterable[Silence], now: Instant) -> None:
+        """Tell for how long each silent source has been so."""
+        self.silent_seconds.clear()
+        for silence in silences:
+            if silence.until is None and silence.filled_at is None:
+                seconds = (now - silence.since) / SECOND
+                self.silent_seconds.labels(silence.source, silence.told).set(seconds)
 
     def count_results(self, results: Iterable[Result]) -> None:
         """Count what a batch was answered."""

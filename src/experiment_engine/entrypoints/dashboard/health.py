@@ -86,6 +86,15 @@ def _sources(asked: Asked) -> Iterator[Check]:
         ago = now - newest[0].received_at
         state = _LOOK if ago > _SILENT else _GOOD
         yield Check(name, state, f"the last one {labels.span(max(0, ago))} ago", mend)
+    for silence in engine.report.reading.silences():
+        name = f"Silence of {labels.words(silence.source)}, {silence.told}"
+        since = labels.span(max(0, now - silence.since))
+        if silence.until is None:
+            text = f"since {since} ago, against its rhythm; trials are held"
+            yield Check(name, _BAD, text, "Mend the source, or release it (docs/operations.md).")
+        else:
+            text = f"{since} ago, of {labels.span(silence.until - silence.since)}; not filled"
+            yield Check(name, _LOOK, text, "Run `experiment-engine reconcile`, or release it.")
     quarantined = engine.report.reading.quarantine_size()
     if quarantined:
         text = f"{labels.number(quarantined)} bodies wait in quarantine"

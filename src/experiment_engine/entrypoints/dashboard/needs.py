@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from experiment_engine.domain.delivery.experiment import Mode
+from experiment_engine.domain.measurement.silence import GOALS, Silence
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.entrypoints.dashboard import labels
 from experiment_engine.entrypoints.dashboard.pages import Asked
@@ -60,6 +61,11 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
                 "Look",
             )
         )
+    silences = engine.report.reading.silences()
+    silent = [silence for silence in silences if silence.until is None]
+    found += [_silence(silence, engine.clock.now()) for silence in silent]
+    if silent:
+        heard_at = None  # said better
     silent_for = 0 if heard_at is None else engine.clock.now() - heard_at
     if silent_for > _SILENT:
         found.append(
@@ -81,3 +87,14 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
             )
         )
     return found
+
+
+def _silence(silence: Silence, now: Instant) -> Need:
+    of_goals = " no conversions" if silence.told == GOALS else " nothing"
+    return Need(
+        f"{labels.words(silence.source)} tells{of_goals} for {labels.span(now - silence.since)}",
+        "At this time of the day it usually does. What it would tell counts as not known yet,"
+        " not as failures.",
+        "/health-checks",
+        "Look",
+    )

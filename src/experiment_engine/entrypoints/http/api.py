@@ -24,6 +24,7 @@ from experiment_engine.domain.identifiers import (
     CohortName,
     UserId,
 )
+from experiment_engine.domain.measurement.silence import ENGINE
 from experiment_engine.domain.moments import iso, to_instant
 from experiment_engine.domain.pausing import of_channel, of_combo, of_level
 from experiment_engine.engine import Engine
@@ -340,6 +341,21 @@ def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any
         raise UnknownCohort(cohort, sorted(engine.rules.cohorts))
     was_frozen = engine.unfreeze(CohortName(cohort), who=_who(request))
     return {"cohort": cohort, "was_frozen": was_frozen}
+
+
+@routes.get("/api/sources", dependencies=[requires(Scope.STATS)])
+def sources(engine: EngineHere) -> dict[str, Any]:
+    """Answer which sources are or were silent, as long as trials are held for it."""
+    return engine.report.sources()
+
+
+@routes.post("/api/sources/{source}/release", dependencies=[requires(Scope.ADMIN)])
+def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]:
+    """Count trials whole again that a silent source holds, and let its rhythm begin anew."""
+    if source not in {*Source, ENGINE}:
+        known = ", ".join(sorted({*Source, ENGINE}))
+        raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
+    return {"source": source, "released": engine.release_source(source, who=_who(request))}
 
 
 def _pause(

@@ -82,6 +82,7 @@ class Running:
             "checks": checks,
             "configuration": self.engine.rules.fingerprint,
             "provider": self._provider() if database == "ok" else {},
+            **(self.engine.report.sources() if database == "ok" else {"silences": []}),
             "paused": sorted(self.engine.report.reading.paused()) if database == "ok" else [],
         }
 

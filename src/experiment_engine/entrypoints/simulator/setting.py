@@ -64,6 +64,7 @@ def demo_rules() -> Rules:
         cohorts=cohorts,
         channels={**example.channels, WHATSAPP: whatsapp},
         holdout_share=HOLDOUT,
+        silent_after=None,  # fast time leaps: nobody can say what is usual
         expires_after=Duration(2 * HOUR),  # history looks for what is due a few times an hour
         fingerprint=f"demo-{example.fingerprint}",
     )
