@@ -63,6 +63,7 @@ SETTINGS = sorted(
     if name == "api_token" or name.endswith("_webhook_secret")
 )
 FILLED = {"experiment_id": "x", "user_id": "usr_x", "cohort": COHORT, "name": "none.css"}
+FILLED["source"] = "amplitude"
 
 
 def secret(setting: str, kind: str) -> str:

@@ -21,7 +21,7 @@ from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey
-from experiment_engine.domain.measurement.silence import Held
+from experiment_engine.domain.measurement.silence import NOTHING_HELD, Held
 from experiment_engine.domain.moments import DAY, HOUR, MINUTE, Instant, hour_of
 
 NOTICEABLE = 0.01  # a change this large, against what is known, is learned from at once
@@ -52,7 +52,7 @@ class Material(NamedTuple):
     before: Floats | None  # the combos' shares of the traffic an hour ago
     changes: tuple[Change, ...]  # of the world, before which little counts
     at: Instant
-    held: Held = Held()  # what sources that were silent did not tell
+    held: Held = NOTHING_HELD  # what sources that were silent did not tell
 
 
 class Suspect(NamedTuple):
@@ -122,7 +122,7 @@ def _material(
     curve = DelayCurve(cohort.goal.window, conversions)
     changed = last.changes if last else ()
     if last is not None and last.looked_on < day_of(now):
-        changed += _changes(cohort, curve, (changed, held), learning, evidence, now)
+        changed += _changes(cohort, curve, changed, learning, evidence, now, held=held)
     contexts = evidence.recent_contexts(name, CONTEXTS_LOOKED_AT)
     recent = [msgspec.json.decode(context) for context in contexts]
     hour_ago = evidence.snapshot_at(mode, name, Instant(now - HOUR))
@@ -157,17 +157,18 @@ def _recent_from(cohort: Cohort, held: Held, now: Instant) -> int:
 def _changes(
     cohort: Cohort,
     curve: DelayCurve,
-    known_and_held: tuple[Sequence[Change], Held],
+    known: Sequence[Change],
     learning: Learning,
     evidence: Evidence,
     now: Instant,
+    *,
+    held: Held = NOTHING_HELD,
 ) -> tuple[Change, ...]:
     """Look through the whole days of the last months for changes that are not known yet.
 
     Only the days since the last known change: what was noticed once stays noticed when its days
     are no longer looked at, or what counts little would count again.
     """
-    known, held = known_and_held
     today = day_of(now)
     first = max([today - _DAYS_LOOKED_AT, *(change.since for change in known)])
     places = cohort.space.by_key

@@ -173,8 +173,9 @@ SPAN = Kind(
     {"type": "string", "pattern": _AMOUNT_ABOVE_0, "examples": ["15min"]},
 )
 SPAN_OR_OFF = Kind(
-    'a number above 0 and a unit (s, min, h, d) in quotes, such as "20min", or "off"',
+    'a number above 0 and a unit (s, min, h, d) in quotes, such as "30min", or "off"',
     lambda value: Duration(0) if value == "off" else _span(value),
+    {"type": "string", "pattern": f"({_AMOUNT_ABOVE_0})|^off$", "examples": ["30min", "off"]},
 )
 DEEP_LINK = Kind(
     'a link in quotes whose only braces are {experiment_id}, such as "app://open?x={experiment_id}"',

@@ -153,6 +153,9 @@ class Held:
         return any(start < until and since < end for start, end in self.spans)
 
 
+NOTHING_HELD = Held()
+
+
 def _matters(silence: Silence, told_by: Mapping[str, int]) -> bool:
     known = sum(told_by.values())
     if silence.source == ENGINE or known < KNOWN_FROM:
