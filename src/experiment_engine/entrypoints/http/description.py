@@ -142,6 +142,8 @@ def describe(
         for method in sorted(webhook.methods):
             operations = document["paths"].setdefault(path, {})
             operations[method.lower()] = _webhook(path, method, webhook.scope)
+    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's shape of an error
+        document["components"].get("schemas", {}).pop(unused, None)
     for (method, path), scope in scopes.items():
         _guard(document["paths"][path][method.lower()], scope)
     return document
