@@ -255,6 +255,9 @@ def test_what_was_replaced_is_counted(start: Start) -> None:
     assert replaced["reason"] == "offer_budget"
     assert replaced["experiments"] >= 1
     assert told["outcomes"] == [{"state": "sent", "reason": None, "experiments": 12}]
+    users = [engine.client.get("/users", params={"id": f"user {n}"}).text for n in range(12)]
+    assert sum("It teaches nothing." in page for page in users) == replaced["experiments"]
+    assert "1 in all" in engine.client.get("/guardrails").text
     line = f'experiment_engine_replaced_total{{reason="offer_budget"}} {replaced["experiments"]}.0'
     assert line in engine.client.get("/metrics").text
 

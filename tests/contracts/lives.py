@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from hypothesis import strategies as st
 from tests.support.builders import (
     CHECKOUT,
+    NOW,
     PAYMENT,
     PAYWALL,
     PUSH,
@@ -34,13 +35,14 @@ from experiment_engine.adapters.storage import tables
 from experiment_engine.application.manage import erase_user
 from experiment_engine.application.results import Result
 from experiment_engine.domain.cohorts.holdout import is_held_out
-from experiment_engine.domain.delivery.copy import Placeholder
+from experiment_engine.domain.delivery.copy import Placeholder, Text
+from experiment_engine.domain.delivery.facts import FactKind, FactRule
 from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.message import Call, Verdict
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.events import Anonymous, Fact, Ping, Source, Unreadable
 from experiment_engine.domain.identifiers import EVERY_CHANNEL, EventName, ExperimentId, UserId
-from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Duration
+from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Duration, Instant, iso
 from experiment_engine.domain.rules import Rules
 
 HOLDOUT = 0.3
@@ -73,6 +75,14 @@ _COHORTS = (
         **_SPACE,
     ),
 )
+
+
+def _resting(key: tuple[str, ...], text: Text) -> Text:
+    """Let the push of urgency without an offer rest on a fact."""
+    urgent = key[2:] == (PUSH, "urgency", "none")
+    return replace(text, requires=("ends_at",)) if urgent else text
+
+
 _SHOW = Placeholder("show", ("event_properties", "show"))
 _PLAN = Placeholder("plan", ("event_properties", "plan"), "your plan")
 _TEXTS = a_catalogue(*_COHORTS, body="{plan}", placeholders=(_SHOW, _PLAN))
@@ -82,7 +92,7 @@ RULES: Rules = replace(
     catalogue=replace(
         _TEXTS,
         texts={
-            **_TEXTS.texts,
+            **{key: _resting(key, text) for key, text in _TEXTS.texts.items()},
             **a_catalogue(
                 a_cohort(angles=("scarcity",), offers=("rupee_1",)), body="{show}"
             ).texts,
@@ -97,7 +107,8 @@ RULES: Rules = replace(
     quiet_hours=QuietHours(time(10, 20), time(13)),  # the first step is at 10:00
     frequency_cap=FrequencyCap(4, DAY, min_gap=Duration(5 * MINUTE)),
     holdout_share=HOLDOUT,
-    offers={"rupee_1": OfferBudget(3)},
+    offers={"rupee_1": OfferBudget(per_day=1, total=3)},
+    facts={"ends_at": FactRule("ends_at", ("event_properties", "ends_at"), FactKind.MOMENT)},
     opt_out_events=frozenset({EventName("pushes_off")}),
     opt_in_events=frozenset({EventName("pushes_on")}),
 )
@@ -118,6 +129,7 @@ PROPERTIES: tuple[dict[str, object], ...] = (
     {},
     {"show": "Mirzapur", "plan": "gold"},
     {"timezone": "Pacific/Chatham", "show": "{{x}}"},
+    {"show": "Mirzapur", "ends_at": iso(Instant(NOW + 3 * HOUR))},
 )
 Reference = tuple[Literal["kept", "batch"], int]  # which experiment, from the newest on
 
@@ -193,7 +205,7 @@ def _mostly(*weighted: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[
 _users = _often(USERS[:1], *USERS, times=3)
 _ago = _often([0, SECOND, 2 * SECOND], None, -HOUR, *AGO)  # mostly in a moment's reach
 _key = st.integers(0, 60)
-_properties = _often([1], 0, 2)
+_properties = _often([1, 3], 0, 2)
 _named = st.one_of(
     st.none(),
     st.tuples(_often(["kept"], "batch", times=3), _often([0], 1, 2, 3, times=3)),

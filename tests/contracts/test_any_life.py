@@ -46,7 +46,8 @@ def summed(experiments: Sequence[Experiment]) -> dict[tuple[object, ...], Counts
     sums: dict[tuple[object, ...], Counts] = {}
     for made in experiments:
         for hour in (made.triggered_at // HOUR, tables.ALL_HOURS):
-            key = (made.mode.value, made.cohort, hour, made.combo_key, group_of(made).value)
+            combo, group = made.goes_out_as, group_of(made).value
+            key = (made.mode.value, made.cohort, hour, combo, group)
             sums[key] = sums.get(key, Counts()) + contribution(made)
     return {key: counts for key, counts in sums.items() if counts != Counts()}
 
