@@ -128,6 +128,7 @@ class Engine:
         self._counts_moved = self._counts_moved or taken.counts_moved
         self.metrics.batch_seconds.observe(time.perf_counter() - began)
         self.metrics.count_results(taken.results)
+        self.metrics.count_moves(taken.unreached)
         self.journal.lines(experiment_lines(taken.decided))
         if taken.stopped:
             self._tell_moves(taken.stopped)

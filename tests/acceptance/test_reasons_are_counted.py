@@ -10,13 +10,15 @@ from tests.support.configuration import COHORT, GOAL, cohort
 from tests.support.engine import RunningEngine
 from tests.support.start import Start
 
-from experiment_engine.domain.identifiers import Channel
+from experiment_engine.domain.events import Reported, Source
+from experiment_engine.domain.identifiers import Channel, ExperimentId
 from experiment_engine.domain.moments import HOUR, MINUTE, Instant, iso
 from experiment_engine.domain.reasons import Reason
 
 USER, OTHER = "usr_1", "usr_2"
 PUSH = Channel("push")
 BOTH = {COHORT: cohort(channel=["push", "whatsapp"])}
+ON_WHATSAPP = {COHORT: cohort(channel=["whatsapp"])}
 SECOND_COHORT = {COHORT: cohort(), "failed": cohort(trigger={"event": "failed"})}
 LEFT = cohort()["trigger"]["event"]
 
@@ -103,7 +105,7 @@ def stopped(start: Start, double: CleverTapDouble) -> RunningEngine:
 
 
 def no_campaign(start: Start, double: CleverTapDouble) -> RunningEngine:
-    engine = start(to=double, cohorts={COHORT: cohort(channel=["whatsapp"])})
+    engine = start(to=double, cohorts=ON_WHATSAPP)
     engine.event(USER)
     return engine
 
@@ -169,6 +171,18 @@ def late(engine: RunningEngine, by: int) -> None:
     engine.event(USER, at=iso(Instant(engine.clock.now() - by)))
 
 
+def not_connected(start: Start, double: CleverTapDouble) -> RunningEngine:
+    channels = {"whatsapp": {"provider": "webhook"}}
+    engine = start(to=double, cohorts=ON_WHATSAPP, channels=channels)
+    engine.event(USER)
+    return engine
+
+
+def not_reached(engine: RunningEngine) -> None:
+    made = ExperimentId(engine.sent(USER))
+    engine.engine.take([Reported(made, "failed", False, None, "1", b"{}", Source.META)])
+
+
 SCENARIOS: Mapping[Reason, Scenario] = {
     Reason.NO_COHORT: simply(lambda e: e.event(USER, "unheard of")),
     Reason.NO_USER: simply(lambda e: e.event(None)),
@@ -191,6 +205,13 @@ SCENARIOS: Mapping[Reason, Scenario] = {
     Reason.NO_CONSENT: simply(lambda e: e.event(USER), channels={"push": {"consent": "required"}}),
     Reason.CHANNEL_FAILING: simply(failing),
     Reason.NO_CAMPAIGN: no_campaign,
+    Reason.NOT_CONNECTED: not_connected,
+    Reason.NO_ADDRESS: simply(
+        lambda e: e.event(USER),
+        cohorts=ON_WHATSAPP,
+        channels={"whatsapp": {"provider": "webhook", "address": "user_properties.phone"}},
+    ),
+    Reason.NOT_REACHED: simply(not_reached),
     Reason.MISSING_VALUE: missing_value,
     Reason.OVERDUE: simply(lambda e: late(e, HOUR)),
     Reason.QUIET_HOURS: simply(

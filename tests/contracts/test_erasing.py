@@ -45,12 +45,6 @@ from experiment_engine.domain.moments import DAY, HOUR, Instant
 ASHA, BINOD = UserId("asha@example.org"), UserId("binod@example.org")
 
 
-def test_every_column_has_a_class() -> None:
-    """Whoever adds a column says what it holds of a person; nothing is left over either."""
-    columns = {(t.name, c.name) for t in tables.metadata.sorted_tables for c in t.columns}
-    assert columns == set(CLASSES)
-
-
 def mark(user: UserId, column: Column[Any]) -> str:
     return f"{user} in {column.table.name}.{column.name}"
 

@@ -16,7 +16,7 @@ _CLASSES = {
     },
     "quarantine": {PERSONAL: "digest raw", NONE: "id source received_at reason"},
     "experiment": {
-        PERSONAL: "user_id event_key zone title body context drawn_text facts stand_ins",
+        PERSONAL: "user_id event_key zone title body context drawn_text facts stand_ins address",
         PSEUDONYMOUS: "id triggered_at decided_at window_ends_at seed language due_at expires_at"
         " placed_at opened_at converted_at call_id lease_until slot value levels",
         NONE: "cohort combo_key channel mode held_out manual propensity distribution_id"
@@ -33,6 +33,7 @@ _CLASSES = {
         PSEUDONYMOUS: "channel allowed at source",
     },
     "counted": {PERSONAL: "user_id dedup_key", PSEUDONYMOUS: "cohort at"},
+    "recipient": {PERSONAL: "user_id", PSEUDONYMOUS: "address_hash"},
     "erased": {PSEUDONYMOUS: "user_hash at"},
     "user_outcome": {
         PERSONAL: "user_id",
@@ -62,6 +63,8 @@ _CLASSES = {
     "lease": {NONE: "name holder until"},
     "process": {NONE: "id kind host version configuration started_at seen_at"},
     "lane": {NONE: "channel free_at"},
+    "source_hour": {NONE: "source told hour minutes"},
+    "silence": {NONE: "source told since until expected late filled_at"},
     "batch": {NONE: "id at"},
 }
 

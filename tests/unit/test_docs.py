@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 from tests.support.clock import FakeClock
+from tests.support.column_classes import CLASSES
 
 from experiment_engine.adapters.storage.tables import metadata
 from experiment_engine.domain.delivery.experiment import State
@@ -114,6 +115,12 @@ def test_every_table_is_described() -> None:
     """The architecture names each table of the database once, and nothing else."""
     described = codes(section("ARCHITECTURE.md", "How state is stored"))
     assert sorted(described) == sorted(metadata.tables)
+
+
+def test_every_column_has_a_class() -> None:
+    """Whoever adds a column says what it holds of a person, and so what an erasure does to it."""
+    columns = {(t.name, column.name) for t in metadata.sorted_tables for column in t.columns}
+    assert columns == set(CLASSES)
 
 
 def a_door() -> Door:

@@ -124,6 +124,7 @@ class Changes:
     # mode, cohort or '', status, reason or ''
     answers: Counter[tuple[Mode, str, str, str]] = field(default_factory=Counter)
     replaced: list[Replaced] = field(default_factory=list)
+    unreached: list[Experiment] = field(default_factory=list)  # sent, and never came
     probed: dict[Channel, Instant] = field(default_factory=dict)  # until when no other probe
     rate_free_at: int | None = None  # microseconds: when the send rate allows the next message
     attempts_begun: list[Experiment] = field(default_factory=list)

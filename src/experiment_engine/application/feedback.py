@@ -66,6 +66,7 @@ class FeedbackTaker:
             if experiment.reason is not None:
                 return Result("duplicate", experiment_id=experiment.id)
             self.changes.change(experiment, _set_not_reached)
+            self.changes.unreached.append(experiment)
         return Result("recorded", reason=fact.reason, experiment_id=experiment.id)
 
     def _settle(self, experiment: Experiment, fact: Reported, now: Instant) -> None:

@@ -62,6 +62,7 @@ class Taken:
     decided: Mapping[ExperimentId, tuple[Experiment, Decided]]
     counts_moved: bool = False
     stopped: Sequence[Experiment] = ()  # by a conversion or an opt-out, or settled by a report
+    unreached: Sequence[Experiment] = ()  # sent, and by a provider's report never delivered
 
 
 def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Instant) -> Taken:
@@ -78,7 +79,8 @@ def take_in(facts: Sequence[Fact], deciding: Deciding, intake: Intake, now: Inst
     intake.store(batch.changes)
     moved = [e for e in batch.changes.changed.values() if e.state is State.CANCELLED]
     moved += batch.feedback.settled
-    return Taken(results, batch.changes.decided, bool(batch.changes.counts), moved)
+    changes = batch.changes
+    return Taken(results, changes.decided, bool(changes.counts), moved, changes.unreached)
 
 
 @dataclass(slots=True)

@@ -43,6 +43,7 @@ _OF_USERS = (
     "goal_reached",
     "choice",
     "counted",
+    "recipient",
     "user_outcome",
     "audit",
 )
