@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 SBOM ?= build/sbom.cdx.json
 
-.PHONY: help run demo install test test-long planted check lint audit sbom bench lock clean
+.PHONY: help run demo install test test-long planted check lint audit sbom bench docs release-check lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -51,6 +51,9 @@ lint: $(VENV)/test.stamp ## Lint, types and import contracts
 
 bench: $(BENCH_VENV)/bench.stamp ## Measure against the baselines, side by side
 	@$(BENCH_VENV)/bin/python -m benchmarks
+
+docs: $(VENV)/test.stamp ## Build the documentation's site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 release-check: $(VENV)/test.stamp ## Build archive and wheel twice, and say whether they may be released
 	@$(BIN)/python -m tools.release_check

@@ -15,12 +15,11 @@ import yaml
 
 from experiment_engine import __version__
 from experiment_engine.entrypoints.cli.main import app
-from experiment_engine.settings import Settings
+from experiment_engine.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "deploy" / "systemd"
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-SETTINGS = {name.upper() for name in Settings.model_fields}
 SECRETS = {"API_TOKEN", "AMPLITUDE_WEBHOOK_SECRET", "CLEVERTAP_WEBHOOK_SECRET"}
 
 Instruction = tuple[str, str]

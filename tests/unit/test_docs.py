@@ -104,11 +104,10 @@ def test_no_word_stands_in_the_glossary_twice() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """The table of settings has each of them once, and nothing else; the README has some."""
+    """The table of settings has each of them once, and nothing else."""
     names = sorted(SETTINGS)
     described = section("docs/settings.md", "Settings: environment or `.env`")
     assert sorted(codes(described)) == names
-    assert set(codes(section("README.md", "Settings"))) <= set(names)
 
 
 def test_every_table_is_described() -> None:
