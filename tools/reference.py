@@ -38,7 +38,10 @@ def settings() -> str:
     told = _told_in_example()
     lines = ["# Settings", "", _NOTE + "How to write them is in [settings](../settings.md).", ""]
     fields = {name.upper(): field for name, field in Settings.model_fields.items()}
-    for name in [*(name for name in fields if name in SETTINGS), *sorted(SETTINGS - fields.keys())]:
+    for name in [
+        *(name for name in fields if name in SETTINGS),
+        *sorted(SETTINGS - fields.keys()),
+    ]:
         default = fields[name].get_default(call_default_factory=True) if name in fields else None
         shown = f"`{default}`" if default not in (None, "", (), False) else "not set"
         lines += [f"## {name}", "", f"Default: {shown}", "", told.get(name, ""), ""]
