@@ -36,6 +36,7 @@ from experiment_engine.application.report import Report
 from experiment_engine.domain.bandit.policies import POLICIES
 from experiment_engine.domain.cohorts.cohort import PolicyChoice
 from experiment_engine.domain.delivery.copy import Placeholder
+from experiment_engine.domain.delivery.limits import OfferBudget
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
 from experiment_engine.domain.events import Fact, Happened, Requested
 from experiment_engine.domain.rules import Rules
@@ -253,3 +254,19 @@ def test_it_waits_for_nobody(world: World) -> None:
     with world.storage.transaction() as tx:
         tx.set_progress("held", "open")
         assert redrawn(world, first["id"]).is_equal
+
+
+def test_what_was_replaced_is_drawn_again() -> None:
+    """What was drawn is drawn again with its own text, whatever went out instead."""
+    cohort = a_cohort(CHECKOUT, angles=("urgency",), offers=("none", "gift"), policy="uniform")
+    rules = some_rules(cohort, offers={"gift": OfferBudget(total=1)})
+    with a_world(rules) as world:
+        world.take(*(as_told(happened(user=f"usr_{n}")) for n in range(30)))
+        world.clock.advance("2min")
+        world.deliver()
+        replaced = [row for row in world.experiments() if row["replaced_by"]]
+        assert replaced
+        for made in replaced:
+            again = redrawn(world, made["id"])
+            found = {check.what: check.found for check in again.checks}
+            assert found["text"] is found["draw"] is Found.EQUAL, again
