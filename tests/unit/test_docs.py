@@ -116,6 +116,12 @@ def test_every_table_is_described() -> None:
     assert sorted(described) == sorted(metadata.tables)
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """Two of one name cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_column_has_a_class() -> None:
     """Whoever adds a column says what it holds of a person, and so what an erasure does to it."""
     columns = {(t.name, column.name) for t in metadata.sorted_tables for column in t.columns}
