@@ -17,7 +17,7 @@ from tests.support.one_thread import AFTER_A_KILL, POINTS
 from tests.support.strace import strace
 
 CALLS = ("pwrite64", "fdatasync", "write", "sendto", "connect", "ftruncate", "unlink")
-STEP = int(os.environ.get("EXACT_STEP", "8"))
+STEP = int(os.environ.get("EXACT_STEP", "12"))
 TIMES = 20  # of each named point in the long form
 
 
