@@ -1,14 +1,22 @@
 """The only place that joins ports to adapters. Read it to see what production is made of."""
 
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+import httpx2
 from sqlalchemy import Engine as Readers
 
+from experiment_engine.adapters.amplitude import export_api
+from experiment_engine.adapters.amplitude.export_api import ExportApi
 from experiment_engine.adapters.by_channel import SenderByChannel
 from experiment_engine.adapters.calling.provider import Opening
+from experiment_engine.adapters.clevertap import events_api
+from experiment_engine.adapters.clevertap.events_api import EventsApi
+from experiment_engine.adapters.clevertap.sender import Account, base_url
 from experiment_engine.adapters.dry_run.sender import DryRunSender
 from experiment_engine.adapters.providers import PROVIDERS
 from experiment_engine.adapters.storage import backups, copying, postgres_connections, sqlite
@@ -34,6 +42,8 @@ from experiment_engine.domain.moments import Duration
 from experiment_engine.domain.rules import Rules
 from experiment_engine.engine import Engine
 from experiment_engine.settings import Settings
+
+T = TypeVar("T")
 
 
 def open_engine(
@@ -181,6 +191,27 @@ def restore(settings: Settings, copy: Path) -> None:
         backups.restore_sqlite(copy, settings.database_path, now)
     else:
         backups.restore_postgresql(copy, settings.database_url, now)
+
+
+def open_export(settings: Settings) -> AbstractContextManager[ExportApi]:
+    """Open Amplitude's Export API; the client ends with the block."""
+    url = settings.amplitude_export_url or export_api.BASE_URLS[settings.amplitude_region]
+    client = export_api.open_client(url, settings.amplitude_api_key, settings.amplitude_secret_key)
+    return _with(client, ExportApi(client, time.sleep))
+
+
+def open_events(settings: Settings, zone: str) -> AbstractContextManager[EventsApi]:
+    """Open CleverTap's events API; the client ends with the block."""
+    account = Account(settings.clevertap_account_id, settings.clevertap_passcode)
+    url = settings.clevertap_base_url or base_url(settings.clevertap_region)
+    client = events_api.open_client(url, account.headers())
+    return _with(client, EventsApi(client, zone, time.sleep))
+
+
+@contextmanager
+def _with(client: httpx2.Client, api: T) -> Iterator[T]:
+    with client:
+        yield api
 
 
 def open_sender(settings: Settings, rules: Rules) -> MessageSender:

@@ -47,10 +47,23 @@ from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.pages import Pages
 from experiment_engine.application.ports import Chance, Clock, Evidence, Transaction
 from experiment_engine.application.preview import Foreseen, foresee
+from experiment_engine.application.reconcile import (
+    DELIVERED,
+    Tally,
+    facts_of,
+    proofs_of,
+    sort_out,
+)
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
-from experiment_engine.application.watch import REMEMBERED, keep_watch, release_source, watch
+from experiment_engine.application.watch import (
+    REMEMBERED,
+    fill,
+    keep_watch,
+    release_source,
+    watch,
+)
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
@@ -59,6 +72,7 @@ from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
 from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
 from experiment_engine.domain.moments import SECOND, Duration, Instant, hour_of
+from experiment_engine.domain.past import ToldLater
 from experiment_engine.domain.rules import Rules
 
 T = TypeVar("T")
@@ -288,6 +302,33 @@ class Engine:
             self.journal.lines(silence_lines(found.began, found.ended))
         self.metrics.set_silent(self.report.reading.silences(), self.clock.now())
         return found.more
+
+    def reconcile(self, facts: Sequence[Fact], reports: Sequence[ToldLater]) -> Mapping[str, int]:
+        """Take in what partners tell afterwards; return what came of it. Nothing is started."""
+        tally, of_no_interest = Tally(), Tally()
+        past: list[Fact] = list(sort_out(facts, self.rules, of_no_interest))
+        past += facts_of(reports, self.rules, of_no_interest)
+        if past:
+            tally.update(result.status for result in self.take(past).results)
+        delivered = [report for report in reports if report.name == DELIVERED]
+        proofs, found = self.storage.run(lambda tx: proofs_of(delivered, self.rules, tx))
+        if proofs:
+            self.take(proofs)
+        return tally + found
+
+    def fill_silences(self, source: str, span: tuple[Instant, Instant], *, who: str) -> int:
+        """Let go of a source's silences inside a span of which all was told since."""
+        doer = self._doer(who)
+
+        def work(tx: Transaction) -> int:
+            filled = fill(source, span, tx, doer.at)
+            if filled:
+                tx.note(Noted(doer.who, "filled a silence", source), doer.note_id, doer.at)
+            return len(filled)
+
+        number = self.storage.run(work)
+        self._counts_moved = self._counts_moved or bool(number)
+        return number
 
     def release_source(self, source: str, *, who: str) -> int:
         """Let go of the trials that a source's silences hold; return how many silences."""

@@ -27,6 +27,7 @@ from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.domain.rules import CLEVERTAP
 
 Region = Literal["in1", "sg1", "us1", "aps3", "mec1", "eu1"]
+AmplitudeRegion = Literal["us", "eu"]
 LogFormat = Literal["console", "json"]
 
 SCOPES = ("trigger", "engagement", "conversion", "stats", "admin")
@@ -120,6 +121,10 @@ def _region(value: str) -> str:
     return _one_of(value, get_args(Region))
 
 
+def _amplitude_region(value: str) -> str:
+    return _one_of(value, get_args(AmplitudeRegion))
+
+
 def _one_of(value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f'"{value}" is not known: write one of {", ".join(allowed)}')
@@ -189,6 +194,10 @@ class Settings(BaseModel):
     clevertap_passcode: Annotated[str, _written(header_value), Field(repr=False)] = ""
     clevertap_region: Annotated[Region, _written(_region)] = "in1"
     clevertap_base_url: Annotated[str | None, _written(origin)] = None
+    amplitude_api_key: Annotated[str, _written(header_value), Field(repr=False)] = ""
+    amplitude_secret_key: Annotated[str, _written(header_value), Field(repr=False)] = ""
+    amplitude_region: Annotated[AmplitudeRegion, _written(_amplitude_region)] = "us"
+    amplitude_export_url: Annotated[str | None, _written(origin)] = None
     api_token: Credentials = ()
     amplitude_webhook_secret: Credentials = ()
     clevertap_webhook_secret: Credentials = ()
@@ -211,6 +220,18 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{missing}: is missing while {there} is set: set both to send,"
                 " or neither for a dry run"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_whole(self) -> Self:
+        if bool(self.amplitude_api_key) != bool(self.amplitude_secret_key):
+            there, missing = "AMPLITUDE_API_KEY", "AMPLITUDE_SECRET_KEY"
+            if self.amplitude_secret_key:
+                there, missing = missing, there
+            raise ValueError(
+                f"{missing}: is missing while {there} is set: set both to fetch exports,"
+                " or neither"
             )
         return self
 

@@ -21,7 +21,7 @@ import httpx2
 COMMAND = Path(sys.executable).with_name("experiment-engine")
 
 _FORKS = Path(__file__).with_name("forked_commands.py")
-_PATIENCE = 20.0  # seconds; only a failing test waits that long
+_PATIENCE = 90.0  # seconds; only a failing test waits that long
 _LOOK_AGAIN = 0.01
 
 

@@ -183,7 +183,7 @@ class _Batch:
             told = Conversion(at, fact.source, fact.event_properties)
             results.append(self.feedback.reached(user, reached, told))
         for cohort in rules.cohorts.values():
-            if cohort.trigger.event == fact.name:
+            if cohort.trigger.event == fact.name and not fact.past:
                 results.append(self.triggers.triggered(cohort, user, fact, at))
         return merged(results) if results else ignored(Reason.NO_COHORT)
 

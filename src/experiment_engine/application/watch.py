@@ -29,6 +29,7 @@ AT_ONCE = Duration(6 * HOUR)  # of received events in one step
 SETTLES = Duration(10 * SECOND)  # by then a batch that is being committed is there
 DOWN_AFTER = Duration(30 * MINUTE)  # without a step, and without an event: nobody took in
 DOWN_EXPECTED = 10.0  # minutes with an event: fewer than for a source, as two things agree
+FRESH = Duration(2 * HOUR)  # older on arrival, and it does not say that its source speaks now
 LOOKS_BACK = Duration(15 * DAY)
 RHYTHMS_KEPT = Duration(22 * DAY)  # those before a silence of a week, too
 REMEMBERED = Duration(400 * DAY)  # silences, as long as experiments are usually kept
@@ -157,6 +158,18 @@ def release_source(
     if released:
         logbook.forget_rhythm(source, sorted({silence.told for silence in released}))
     return released
+
+
+def fill(source: str, span: Span, logbook: Logbook, now: Instant) -> Sequence[Silence]:
+    """Let go of a source's silences that have ended inside a span of which all was told since."""
+    filled = [
+        replace_silence(silence, filled_at=now)
+        for silence in logbook.silences(Instant(span[0]))
+        if silence.source == source and silence.filled_at is None
+        if silence.until is not None and silence.until <= span[1]
+    ]
+    logbook.set_silences(filled)
+    return filled
 
 
 def replace_silence(silence: Silence, **changes: object) -> Silence:

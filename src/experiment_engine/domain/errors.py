@@ -7,6 +7,7 @@ EngineError
 ├── UnknownExperiment       an id that no experiment has
 ├── NotUnderstood           an authenticated body that cannot be read: it goes to quarantine
 ├── MissingExtra            an optional dependency that is not installed
+├── PartnerRefused          Amplitude or CleverTap does not give what was asked for
 ├── Overloaded              the queue of the webhooks is full: try again
 ├── StorageUnavailable      the database cannot be written or read now: try again
 │   └── OutcomeUnknown      it went away while it was to say whether something was stored
@@ -56,6 +57,10 @@ class NotUnderstood(EngineError):
 
 class MissingExtra(EngineError):
     """What was asked for needs an optional dependency that is not installed."""
+
+
+class PartnerRefused(EngineError):
+    """A partner, or the server, does not give what was asked for; the message says what to do."""
 
 
 class Overloaded(EngineError):

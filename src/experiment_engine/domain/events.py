@@ -57,6 +57,7 @@ class Happened:
     source: Source = Source.AMPLITUDE
     event_properties: Properties = field(default_factory=dict)
     user_properties: Properties = field(default_factory=dict)
+    past: bool = False  # fetched afterwards: whatever it is, it starts nothing (R15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, delete, func, select, tuple_
 
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.storage.sums import add_up
-from experiment_engine.application.watch import Heard, Span
+from experiment_engine.application.watch import FRESH, Heard, Span
 from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.events import Source
@@ -64,6 +64,7 @@ class WatchingReader:
                 _kept.received_at >= received[0],
                 _kept.received_at < received[1],
                 _kept.source != Source.API.value,  # people ask when they please
+                _kept.happened_at > _kept.received_at - FRESH,  # not fetched afterwards
             )
             .group_by(_kept.source, hour)
         )

@@ -35,6 +35,7 @@ for _place in (  # named, and imported when it is called: a start must be quick
     "explaining:explain",
     "rebuilding:rebuild",
     "replaying:replay",
+    "reconciling:reconcile",
     "rebuilding:exclude_source",
 ):
     app.command(f"{__package__}.{_place}")

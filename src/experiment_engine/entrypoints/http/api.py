@@ -139,7 +139,8 @@ def _engine(request: Request) -> Engine:
     return running(request).engine
 
 
-def _who(request: Request) -> str:
+def who(request: Request) -> str:
+    """Return who asks, for the audit."""
     here = running(request)
     return here.api_gate.who(dict(request.scope["headers"]), here.engine.key_of("dashboard"))
 
@@ -284,7 +285,7 @@ def user(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
 @routes.delete("/api/users/{user_id}", dependencies=[requires(Scope.ADMIN)])
 def erase(user_id: UserPath, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Forget the user: what waits is cancelled, what is personal removed, the counts stay."""
-    engine.erase(UserId(user_id), who=_who(request))
+    engine.erase(UserId(user_id), who=who(request))
     return {"status": "erased", "user_id": user_id}
 
 
@@ -339,7 +340,7 @@ def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any
     """Trust a cohort's feedback again after it looked forged or broken, and go on learning."""
     if cohort not in engine.rules.cohorts:
         raise UnknownCohort(cohort, sorted(engine.rules.cohorts))
-    was_frozen = engine.unfreeze(CohortName(cohort), who=_who(request))
+    was_frozen = engine.unfreeze(CohortName(cohort), who=who(request))
     return {"cohort": cohort, "was_frozen": was_frozen}
 
 
@@ -355,13 +356,13 @@ def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]
     if source not in {*Source, ENGINE}:
         known = ", ".join(sorted({*Source, ENGINE}))
         raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
-    return {"source": source, "released": engine.release_source(source, who=_who(request))}
+    return {"source": source, "released": engine.release_source(source, who=who(request))}
 
 
 def _pause(
     request: Request, engine: Engine, body: ScopeBody | None, *, paused: bool
 ) -> dict[str, Any]:
-    engine.pause(body.scope() if body else None, paused=paused, who=_who(request))
+    engine.pause(body.scope() if body else None, paused=paused, who=who(request))
     return {
         "paused": {scope: iso(since) for scope, since in engine.report.reading.paused().items()}
     }
@@ -393,7 +394,7 @@ async def _choose(
     (result,) = (await lane.submit([chosen])).results
     after = {"channel": channel, "allowed": allowed}
     what = "opted in" if allowed else "opted out"
-    noted = Noted(_who(request), what, user_id, after=after)
+    noted = Noted(who(request), what, user_id, after=after)
     await run_in_threadpool(engine.note_about, UserId(user_id), noted)
     answer: dict[str, Any] = msgspec.to_builtins(result)
     return answer

@@ -13,12 +13,13 @@ from experiment_engine.adapters.meta.signature import Greeting
 from experiment_engine.application.ports import Clock
 from experiment_engine.domain.events import Source
 from experiment_engine.entrypoints.http.access import Gate, Scope
-from experiment_engine.entrypoints.http.api import open_routes, routes, scopes_of
+from experiment_engine.entrypoints.http.api import open_routes, scopes_of
 from experiment_engine.entrypoints.http.bodies import MAX_BODY
 from experiment_engine.entrypoints.http.description import describe
 from experiment_engine.entrypoints.http.door import App, Door, Webhook
 from experiment_engine.entrypoints.http.errors import add_error_handlers
 from experiment_engine.entrypoints.http.partners import META_PATH, PARTNERS, by_body
+from experiment_engine.entrypoints.http.past_routes import routes
 from experiment_engine.entrypoints.http.running import Running
 from experiment_engine.settings import Settings
 
