@@ -69,7 +69,7 @@ def open_engine(
 
 def read_rules(settings: Settings) -> Rules:
     """Read the configuration, and which channels are connected; raises ConfigurationError."""
-    rules = load(settings.engine_config or bundled_example())
+    rules = load(configuration_folder(settings))
     channels = {
         name: replace(channel, connected=channel.provider in settings.connected)
         for name, channel in rules.channels.items()
@@ -81,6 +81,11 @@ def mode_of(settings: Settings, rules: Rules) -> Mode:
     """Return whether messages leave the house: the provider of some channel is connected."""
     providers = {channel.provider for channel in rules.channels.values()}
     return Mode.DRY_RUN if providers.isdisjoint(settings.connected) else Mode.LIVE
+
+
+def configuration_folder(settings: Settings) -> Path:
+    """Return where the configuration is read from."""
+    return settings.engine_config or bundled_example()
 
 
 def open_storage(settings: Settings, patience: float = 0.0) -> SqliteStorage | PostgresStorage:

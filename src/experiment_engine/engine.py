@@ -26,8 +26,9 @@ from experiment_engine.application.audit import (
     release_and_note,
 )
 from experiment_engine.application.deliver import LEASE, Claimed, Delivering, claim
+from experiment_engine.application.evidence import reset_name
 from experiment_engine.application.forget import forget_anonymous, forget_quarantined
-from experiment_engine.application.gather import Learning, Material, Suspect, gather, trusted_name
+from experiment_engine.application.gather import Learning, Suspect, gather, trusted_name
 from experiment_engine.application.learn import fit, restored
 from experiment_engine.application.log_lines import (
     experiment_lines,
@@ -39,6 +40,8 @@ from experiment_engine.application.manage import (
     cancel_some,
     fold_counts,
     prune,
+    require_combo,
+    waiting_combos_of,
     what_cannot_be_sent,
 )
 from experiment_engine.application.measure import keep, measure
@@ -64,15 +67,17 @@ from experiment_engine.application.watch import (
     release_source,
     watch,
 )
-from experiment_engine.domain.bandit.snapshot import PolicyInForce
+from experiment_engine.domain.bandit.snapshot import PolicyInForce, Snapshot
+from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import OutcomeUnknown, StorageUnavailable
 from experiment_engine.domain.events import Fact
 from experiment_engine.domain.guardrails import Guardrails
-from experiment_engine.domain.identifiers import CallId, Channel, CohortName, UserId
-from experiment_engine.domain.moments import SECOND, Duration, Instant, hour_of
+from experiment_engine.domain.identifiers import CallId, Channel, CohortName, ComboKey, UserId
+from experiment_engine.domain.moments import HOUR, SECOND, Duration, Instant, hour_of, iso
 from experiment_engine.domain.past import ToldLater
+from experiment_engine.domain.reasons import Reason
 from experiment_engine.domain.rules import Rules
 
 T = TypeVar("T")
@@ -97,24 +102,40 @@ class Engine:
 
     def __post_init__(self) -> None:
         """Put the values together that the use cases share."""
-        self.guardrails = Guardrails(self.rules, self.mode)
         self._holder = self.chance.call_id()  # of leases; the process's name to others
         self._started_at = self.clock.now()
         self._counts_moved = True  # since the newest snapshots; set and read without a lock
-        self._deciding = Deciding(self.guardrails, self.chance, self.storage.salt(), self.policies)
-        self._delivering = Delivering(self.guardrails, self.chance, self.lease)
         self._in_doubt: OutcomeUnknown | None = None  # a claim that may be stored
-        self._learning = Learning(self.rules.cohorts, self.mode, self.chance)
-        self.report = Report(
-            StorageReader(self.storage.readers), self.rules, self.mode, self.clock
-        )
+        self._rule(self.rules, self.policies)
+
+    def _rule(self, rules: Rules, policies: dict[CohortName, PolicyInForce]) -> None:
+        """Put everything under these rules; a batch takes one of these values and keeps to it."""
+        guardrails = Guardrails(rules, self.mode)
+        self._deciding = Deciding(guardrails, self.chance, self.storage.salt(), policies)
+        self._delivering = Delivering(guardrails, self.chance, self.lease)
+        self._learning = Learning(rules.cohorts, self.mode, self.chance)
+        self.report = Report(StorageReader(self.storage.readers), rules, self.mode, self.clock)
         self.pages = Pages(
-            PageReader(self.storage.readers),
-            self.report.reading,
-            self.rules,
-            self.mode,
-            self.clock,
+            PageReader(self.storage.readers), self.report.reading, rules, self.mode, self.clock
         )
+        self.rules, self.guardrails, self.policies = rules, guardrails, policies
+
+    def change_rules(self, rules: Rules, *, who: str) -> None:
+        """Go on under another configuration, with what is known about unchanged combos.
+
+        A batch is decided or claimed under one configuration as a whole: the new one is made
+        ready beside the old one and put in its place between two. Only the thread that learns
+        may call this.
+        """
+        before, doer = self.rules.fingerprint, self._doer(who)
+        policies: dict[CohortName, PolicyInForce] = {}
+        self._learn(policies, Learning(rules.cohorts, self.mode, self.chance))
+        self._rule(rules, policies)
+        self._cancel_what_cannot_be_sent()
+        told = {"before": {"fingerprint": before}, "after": {"fingerprint": rules.fingerprint}}
+        noted = Noted(doer.who, "changed the configuration", "configuration", **told)
+        self.storage.run(lambda tx: tx.note(noted, doer.note_id, doer.at))
+        self._tell("configuration changed", configuration=rules.fingerprint[:12], was=before[:12])
 
     def open(self, *, paused: bool = False) -> None:
         """Put in order what an earlier life left behind; call once, before anything else."""
@@ -208,25 +229,28 @@ class Engine:
         if not self._counts_moved and not self.storage.is_shared:
             return
         self._counts_moved = False
+        self._learn(self.policies, self._learning)
+
+    def _learn(self, policies: dict[CohortName, PolicyInForce], learning: Learning) -> None:
         now = self.clock.now()
         with self.storage.evidence() as evidence:
-            self._restore(evidence)
-            gathered = gather(self.policies, self._learning, evidence, now)
+            self._restore(evidence, policies, learning)
+            gathered = gather(policies, learning, evidence, now)
         for suspect in gathered.suspects:
             self._freeze(suspect)
         for material in gathered.materials:
-            self._learn_from(material, now)
+            name = material.cohort.name
+            lease = (f"learn:{name}", self._holder, now, UPKEEP_LEASE)
+            if not self.storage.run(partial(_take_lease, lease)) and name in policies:
+                continue  # another process is at it
+            learned = fit(material, learning)
+            self.storage.run(partial(self._keep, material.cohort, learned.snapshot))
+            policies[name] = learned
         if gathered.more_to_come:
             self._counts_moved = True
 
-    def _learn_from(self, material: Material, now: Instant) -> None:
-        name = material.cohort.name
-        lease = (f"learn:{name}", self._holder, now, UPKEEP_LEASE)
-        if not self.storage.run(lambda tx: tx.take_lease(*lease)) and name in self.policies:
-            return  # another process is at it
-        learned = fit(material, self._learning)
-        self.storage.run(lambda tx: tx.add_snapshot(self.mode, material.cohort, learned.snapshot))
-        self.policies[name] = learned
+    def _keep(self, cohort: Cohort, snapshot: Snapshot, tx: Transaction) -> None:
+        tx.add_snapshot(self.mode, cohort, snapshot)
 
     def _freeze(self, suspect: Suspect) -> None:
         name, frozen = suspect.cohort.name, suspect.frozen
@@ -259,14 +283,19 @@ class Engine:
         self._tell("learning goes on", cohort=cohort)
         return was_frozen
 
-    def _restore(self, evidence: Evidence) -> None:
+    def _restore(
+        self,
+        evidence: Evidence,
+        policies: dict[CohortName, PolicyInForce],
+        learning: Learning,
+    ) -> None:
         """Go on with the newest snapshots where this process has none, or an older one.
 
         A frozen policy goes back to its last good snapshot and stays there.
         """
         frozen = evidence.frozen(self.mode)
-        for name, cohort in self.rules.cohorts.items():
-            current = self.policies.get(name)
+        for name, cohort in learning.cohorts.items():
+            current = policies.get(name)
             newest = (
                 frozen[name].snapshot_id
                 if name in frozen
@@ -276,7 +305,7 @@ class Engine:
                 continue
             stored = evidence.snapshot(newest, cohort)
             if stored is not None:
-                self.policies[name] = restored(stored, cohort)
+                policies[name] = restored(stored, cohort)
 
     def measure(self) -> bool:
         """Add up a little of what has matured; return whether there may be more."""
@@ -380,6 +409,51 @@ class Engine:
         doer = self._doer(noted.who)
         self.storage.run(lambda tx: note_about(user_id, noted, tx, doer))
 
+    def cancel_combo(self, cohort: CohortName, combo_key: ComboKey, *, who: str) -> int:
+        """Cancel what waits for a combo, in steps; return how many messages that were."""
+        doer = self._doer(who)
+        cancelled = 0
+        for stale in self.storage.run(
+            lambda tx: waiting_combos_of(cohort, combo_key, self.rules, tx)
+        ):
+            some = CANCELLED_AT_ONCE
+            while some == CANCELLED_AT_ONCE:
+                some = self.storage.run(partial(cancel_some, stale))
+                cancelled += some
+        noted = Noted(
+            doer.who,
+            "cancelled what waits",
+            f"{cohort}:{combo_key}",
+            after={"messages": cancelled},
+        )
+        self.storage.run(lambda tx: tx.note(noted, doer.note_id, doer.at))
+        self._counts_moved = True
+        self._tell("cancelled", reason=Reason.BY_HAND, messages=cancelled, combo_key=combo_key)
+        return cancelled
+
+    def reset_combo(self, cohort: CohortName, combo_key: ComboKey, *, who: str) -> Instant:
+        """Let a combo's past count no more for learning; return from which trigger on it counts.
+
+        The counts stay and are shown. It is the beginning of the next hour: what was triggered
+        earlier, in this hour too, is past.
+        """
+        require_combo(cohort, combo_key, self.rules)
+        doer = self._doer(who)
+        hour = hour_of(doer.at) + 1
+        begins = Instant(hour * HOUR)
+        noted = Noted(
+            doer.who, "reset", f"{cohort}:{combo_key}", after={"learns_from": iso(begins)}
+        )
+
+        def work(tx: Transaction) -> None:
+            tx.set_progress(reset_name(self.mode, cohort, combo_key), str(hour))
+            tx.note(noted, doer.note_id, doer.at)
+
+        self.storage.run(work)
+        self._counts_moved = True
+        self._tell("learns anew", cohort=cohort, combo_key=combo_key, since=iso(begins))
+        return begins
+
     def note(self, noted: Noted) -> None:
         """Keep what a person changed by other ways than a use case of its own."""
         doer = self._doer(noted.who)
@@ -455,3 +529,7 @@ class Engine:
         self.metrics.count_moves(experiments)
         dry_run = self.mode is Mode.DRY_RUN
         self.journal.lines(move_lines(experiments, dry_run=dry_run))
+
+
+def _take_lease(lease: tuple[str, str, Instant, Duration], tx: Transaction) -> bool:
+    return tx.take_lease(*lease)

@@ -7,8 +7,9 @@ from experiment_engine.domain.bandit.change_alarm import Change
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.shift_limit import ShiftLimit
 from experiment_engine.domain.bandit.statistics import Floats, Statistics
-from experiment_engine.domain.delivery.experiment import Experiment
+from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.identifiers import (
+    CohortName,
     ComboKey,
     DistributionId,
     ExperimentId,
@@ -110,3 +111,8 @@ class Logged(NamedTuple):
     def successes(self) -> int:
         """Return 1 for a conversion inside of the window, at last."""
         return int(self.converted_at is not None)
+
+
+def reset_name(mode: Mode, cohort: CohortName, combo_key: str) -> str:
+    """Return under what name it is kept from which hour on a combo's past counts for learning."""
+    return f"reset:{mode.value}:{cohort}:{combo_key}"

@@ -153,6 +153,33 @@ def _is_gone(cohort: Cohort, combo_key: ComboKey, paused: frozenset[str]) -> boo
     return combo is None or is_taken_out(cohort, combo, paused)
 
 
+def waiting_combos_of(
+    cohort: CohortName, combo_key: ComboKey, rules: Rules, administration: Administration
+) -> Sequence[Stale]:
+    """Return what a person may cancel of a combo, which may be gone from the configuration.
+
+    Raises UnknownCohort or UnknownScope for a combo that there is not and nothing waits for.
+    """
+    stale = [
+        Stale(name, key, mode, Reason.BY_HAND)
+        for name, key, mode in administration.waiting_combos()
+        if (name, key) == (cohort, combo_key)
+    ]
+    if not stale:
+        require_combo(cohort, combo_key, rules)
+    return stale
+
+
+def require_combo(cohort: CohortName, combo_key: ComboKey, rules: Rules) -> None:
+    """Raise UnknownCohort or UnknownScope for a combo that the configuration does not have."""
+    if cohort not in rules.cohorts:
+        raise UnknownCohort(cohort, sorted(rules.cohorts))
+    if combo_key not in rules.cohorts[cohort].space.by_key:
+        raise UnknownScope(
+            f'The cohort "{cohort}" has no combo "{combo_key}": write delay|channel|angle|offer.'
+        )
+
+
 def cancel_some(stale: Stale, administration: Administration) -> int:
     """Cancel at most CANCELLED_AT_ONCE of what waits (R11, R15); return how many that were."""
     waiting = administration.waiting_for(

@@ -189,7 +189,9 @@ class _Batch:
 
     def _requested(self, fact: Requested) -> Result:
         user = self._user(fact.user_id)
-        cohort = self.deciding.guardrails.rules.cohorts[fact.cohort]
+        cohort = self.deciding.guardrails.rules.cohorts.get(fact.cohort)
+        if cohort is None:  # it was there when the request was looked at, a moment ago
+            return ignored(Reason.NO_COHORT)
         if user.erased:
             return ignored(Reason.ERASED, cohort=cohort.name)
         result = self.triggers.requested(cohort, user, fact)

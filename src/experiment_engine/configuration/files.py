@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -44,6 +45,19 @@ def read_files(folder: Path, found: list[Mistake] | None = None) -> Configuratio
         copy=_inside("copy", tables),
         fingerprint=_fingerprint(contents),
     )
+
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def stamp(folder: Path) -> Stamp:
+    """Return what changes when a file of the folder is written, without reading any."""
+    found = []
+    for path in (folder / "engine.toml", *folder.glob("cohorts/*"), *folder.glob("copy/*")):
+        with suppress(OSError):
+            about = path.stat()
+            found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(sorted(found))
 
 
 def _names(folder: Path, inside: str) -> list[str]:

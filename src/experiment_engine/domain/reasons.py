@@ -40,6 +40,7 @@ class Reason(StrEnum):
     # a delivery that does not go out, or does not arrive
     NOT_REACHED = "not_reached"  # taken by the provider, which then said that it cannot deliver it
     COMBO_REMOVED = "combo_removed"
+    BY_HAND = "by_hand"  # a person cancelled what waited for the combo
     MODE_CHANGED = "mode_changed"
     EXPIRED = "expired"
     STOPPED = "stopped"  # the engine stopped while the call may have been under way

@@ -6,7 +6,7 @@ and nothing that delivers may wait for it. Of several processes one does each pi
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -70,10 +70,16 @@ class Upkeep:
     """Does the engine's duties one after another until it is stopped."""
 
     def __init__(
-        self, engine: KeptEngine, kind: str = "serve", *, learns_every: float = LEARNS_EVERY
+        self,
+        engine: KeptEngine,
+        kind: str = "serve",
+        *,
+        learns_every: float = LEARNS_EVERY,
+        more: Sequence[Duty] = (),
     ) -> None:
         """Prepare for a kind of process; nothing is done before `start`."""
         self._duties = (
+            *more,
             Duty("beat", partial(engine.beat, kind), BEAT_EVERY),
             Duty("learn", engine.learn, learns_every),
             Duty("measure", engine.measure, 15.0),

@@ -63,6 +63,13 @@ class Lanes:
         self.in_flight = dict.fromkeys(self.channels, 0)
         self.breakers = {channel: Breaker() for channel in self.channels}
 
+    def follow(self, channels: Mapping[Channel, ChannelRules]) -> None:
+        """Go on with other limits; calls in flight and breakers stay."""
+        for channel in channels:
+            self.in_flight.setdefault(channel, 0)
+            self.breakers.setdefault(channel, Breaker())
+        self.channels = channels
+
     def free(self, now: Instant) -> dict[Channel, int]:
         """Return how many calls of each channel may start now."""
         return {
@@ -107,6 +114,12 @@ class Worker:
         self._stopping, self._stop_by = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
         self._recovered_at = self._looked_at = Instant(0)
+        self._next: tuple[Mapping[Channel, ChannelRules], MessageSender] | None = None
+        self._retired: list[tuple[MessageSender, frozenset[asyncio.Task[None]]]] = []
+
+    def follow(self, channels: Mapping[Channel, ChannelRules], sender: MessageSender) -> None:
+        """Go on under other rules from the next turn on; calls under way end as they began."""
+        self._next = (channels, sender)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -136,6 +149,7 @@ class Worker:
             except Exception:
                 log.exception("worker_turn_failed")
                 busy = False
+            await self._close_retired()
             await self._pause(busy=busy)
         await self._finish()
 
@@ -147,10 +161,13 @@ class Worker:
                 self._record()
             except StorageUnavailable:
                 continue
+        for sender, _ in self._retired:
+            await sender.close()
         await self._sender.close()
 
     def _turn(self) -> bool:
         """Record what came in, claim what may go; return whether there was work."""
+        self._turn_over()
         recorded = self._record()
         now = self._engine.clock.now()
         if abs(now - self._recovered_at) >= self._engine.lease // _RENEWALS:
@@ -165,10 +182,26 @@ class Worker:
         for call in claimed.calls:
             self.lanes.begin(call, now)
             self._leases[call.id] = time.monotonic() + left / SECOND
-            task = asyncio.get_running_loop().create_task(self._send(call))
+            task = asyncio.get_running_loop().create_task(self._send(call, self._sender))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         return recorded or bool(claimed.experiments)
+
+    def _turn_over(self) -> None:
+        """Take up the rules that were handed over since the last turn."""
+        if self._next is None:
+            return
+        (channels, sender), self._next = self._next, None
+        self._retired.append((self._sender, frozenset(self._calls)))
+        self._sender = sender
+        self.lanes.follow(channels)
+
+    async def _close_retired(self) -> None:
+        """Close the senders whose last call has ended."""
+        over = [one for one in self._retired if not one[1] & self._calls]
+        for one in over:
+            self._retired.remove(one)
+            await one[0].close()
 
     def _renew(self) -> None:
         """Extend the leases that have not ended: of others the calls may be settled already."""
@@ -193,8 +226,8 @@ class Worker:
         else:
             await asyncio.sleep(0 if busy else _IDLE)
 
-    async def _send(self, call: Call) -> None:
-        outcomes = await send_halving(self._sender, call, lambda: self._holds(call))
+    async def _send(self, call: Call, sender: MessageSender) -> None:
+        outcomes = await send_halving(sender, call, lambda: self._holds(call))
         self._answers += outcomes
         del self._leases[call.id]
         self.lanes.end(call, outcomes[-1][1], self._engine.clock.now())

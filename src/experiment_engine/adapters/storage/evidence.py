@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Select, case, desc, func, literal, select
+from sqlalchemy import Engine, Select, case, desc, func, literal, or_, select
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.measuring import MeasuringStatements
@@ -34,12 +34,23 @@ class EvidenceReader(MeasuringStatements):
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:
         """Return the all-time trials and successes of each combo, postponed ones too."""
-        query = (
-            select(_count.combo_key, func.sum(_count.trials), func.sum(_count.successes))
-            .where(*_messaged(mode, cohort), _count.hour == tables.ALL_HOURS)
-            .group_by(_count.combo_key)
-        )
-        return {ComboKey(key): (int(n), int(s)) for key, n, s in self._rows(query)}
+        sums = select(_count.combo_key, func.sum(_count.trials), func.sum(_count.successes))
+        query = sums.where(*_messaged(mode, cohort), _count.hour == tables.ALL_HOURS)
+        totals = {
+            ComboKey(key): (int(n), int(s))
+            for key, n, s in self._rows(query.group_by(_count.combo_key))
+        }
+        for combo_key, hour in self.resets(mode, cohort).items():
+            forgotten = sums.where(
+                *_messaged(mode, cohort),
+                _count.combo_key == combo_key,
+                _count.hour != tables.ALL_HOURS,
+                _count.hour < hour,
+            )
+            for key, n, s in self._rows(forgotten.group_by(_count.combo_key)):
+                trials, successes = totals[key]
+                totals[key] = (trials - int(n), successes - int(s))
+        return totals
 
     def buckets(
         self,
@@ -67,7 +78,11 @@ class EvidenceReader(MeasuringStatements):
                 func.sum(_count.trials),
                 func.sum(_count.successes),
             )
-            .where(*_messaged(mode, cohort), _count.hour != tables.ALL_HOURS)
+            .where(
+                *_messaged(mode, cohort),
+                _count.hour != tables.ALL_HOURS,
+                *self._remembered(mode, cohort, _count),
+            )
             .group_by(bucket, context, _count.combo_key, postponed)
         )
         return [
@@ -88,6 +103,7 @@ class EvidenceReader(MeasuringStatements):
                 _told.hour >= hours[0],
                 _told.hour < hours[1],
                 _told.counted_for.in_(_TEACHING),
+                *self._remembered(mode, cohort, _told),
             )
             .group_by(_told.combo_key, _told.source, _told.age_bucket)
         )
@@ -102,7 +118,12 @@ class EvidenceReader(MeasuringStatements):
         """Return the trials of messaged users by combo, for triggers in a half-open span."""
         query = (
             select(_count.combo_key, func.sum(_count.trials))
-            .where(*_messaged(mode, cohort), _count.hour >= hours[0], _count.hour < hours[1])
+            .where(
+                *_messaged(mode, cohort),
+                _count.hour >= hours[0],
+                _count.hour < hours[1],
+                *self._remembered(mode, cohort, _count),
+            )
             .group_by(_count.combo_key)
         )
         return {ComboKey(key): int(number) for key, number in self._rows(query)}
@@ -114,7 +135,12 @@ class EvidenceReader(MeasuringStatements):
         day = _count.hour - _count.hour % _HOURS_A_DAY
         query = (
             select(day, _count.combo_key, func.sum(_count.trials), func.sum(_count.successes))
-            .where(*_messaged(mode, cohort), _count.hour >= hours[0], _count.hour < hours[1])
+            .where(
+                *_messaged(mode, cohort),
+                _count.hour >= hours[0],
+                _count.hour < hours[1],
+                *self._remembered(mode, cohort, _count),
+            )
             .group_by(day, _count.combo_key)
         )
         return [
@@ -194,6 +220,13 @@ class EvidenceReader(MeasuringStatements):
                 details.get("looked_on", -1),
             )
         return None
+
+    def _remembered(self, mode: Mode, cohort: CohortName, counts: Any) -> list[Any]:
+        """Return what leaves out the past of combos that learn anew."""
+        return [
+            or_(counts.combo_key != combo_key, counts.hour >= hour)
+            for combo_key, hour in self.resets(mode, cohort).items()
+        ]
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return self.core.execute(query).all()

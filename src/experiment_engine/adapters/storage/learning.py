@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.measuring import ProgressStatements
@@ -138,7 +138,15 @@ class LearningStatements(ProgressStatements, WatchingStatements):
         Spans of `span` hours count from 1970. Returns how many rows were moved.
         """
         count = tables.combo_count.c
-        mine = (count.mode == mode.value, count.cohort == cohort)
+        mine = (
+            count.mode == mode.value,
+            count.cohort == cohort,
+            # Into no span that a combo's learning begins in: it would go with what is forgotten.
+            *(
+                or_(count.combo_key != key, count.hour < begins, _start(count, span) >= begins)
+                for key, begins in self.resets(mode, cohort).items()
+            ),
+        )
         name = f"fold:{span}:{mode.value}:{cohort}"
         done = int(self.progress(name) or 0)
         hour = self.core.execute(
@@ -159,6 +167,10 @@ class LearningStatements(ProgressStatements, WatchingStatements):
         some = select(*table.primary_key.columns).where(*mine).limit(limit)
         taken = self.core.execute(delete(table).where(key.in_(some)).returning(*table.columns))
         return [dict(row) for row in taken.mappings()]
+
+
+def _start(count: Any, span: int) -> Any:
+    return count.hour - count.hour % span
 
 
 def _gathered(rows: Sequence[Mapping[str, Any]], hour: int) -> list[Mapping[str, object]]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from experiment_engine.adapters.storage import rows, statements, tables
 from experiment_engine.adapters.storage.watching import WatchingReader
-from experiment_engine.application.evidence import Drawn, Logged, Matured
+from experiment_engine.application.evidence import Drawn, Logged, Matured, reset_name
 from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
@@ -38,6 +38,17 @@ class ProgressStatements:
         progress = tables.progress.c
         found = self.core.execute(select(progress.position).where(progress.name == name)).scalar()
         return found or ""
+
+    def resets(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, int]:
+        """Return the combos that learn anew, each with the hour of the trigger from which on."""
+        progress, prefix = tables.progress.c, reset_name(mode, cohort, "")
+        query = select(progress.name, progress.position).where(
+            progress.name.startswith(prefix, autoescape=True)
+        )
+        return {
+            ComboKey(name.removeprefix(prefix)): int(hour)
+            for name, hour in self.core.execute(query)
+        }
 
 
 @dataclass(frozen=True)

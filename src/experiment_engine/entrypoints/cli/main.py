@@ -33,6 +33,8 @@ for _place in (  # named, and imported when it is called: a start must be quick
     "evaluating:evaluate",
     "exporting:export",
     "explaining:explain",
+    "combos:cancel",
+    "combos:reset",
     "rebuilding:rebuild",
     "replaying:replay",
     "reconciling:reconcile",

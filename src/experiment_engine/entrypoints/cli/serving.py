@@ -18,8 +18,15 @@ import uvicorn
 from cyclopts import Parameter
 
 from experiment_engine.adapters.system.logs import configure_logs
-from experiment_engine.bootstrap import open_engine, open_sender
-from experiment_engine.domain.errors import StorageInUse
+from experiment_engine.bootstrap import (
+    configuration_folder,
+    mode_of,
+    open_engine,
+    open_sender,
+    read_rules,
+)
+from experiment_engine.domain.errors import ConfigurationError, StorageInUse
+from experiment_engine.domain.rules import Rules
 from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.cli.listening import BACKLOG, listen, tell_service_manager
 from experiment_engine.entrypoints.cli.succeeding import PATIENCE, Predecessor, rehearse
@@ -31,6 +38,7 @@ from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import MadeUpWorld, Running
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
+from experiment_engine.entrypoints.watching import LOOKS_EVERY, ConfigurationWatch
 from experiment_engine.entrypoints.worker import Worker
 from experiment_engine.settings import Settings, read_settings
 
@@ -38,6 +46,7 @@ log = structlog.get_logger()
 
 _LOOK_AGAIN = 1.0  # seconds between looks whether the worker still runs
 _HEARS_OUT = 0.05  # seconds in which a connection that was just taken sends its request
+_COMPARES_EVERY = 5.0  # seconds
 
 _ONE_WRITER = (
     "SQLite has one writing process, and its worker runs inside `serve`. "
@@ -65,6 +74,7 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
+    _hurry_on_signal(running.watch)
     answer(app, listener, running)
 
 
@@ -166,14 +176,17 @@ def deliver(engine: Engine, settings: Settings) -> NoReturn:
     """Run a worker until the process is told to stop, then end it."""
     engine.open(paused=settings.start_paused)
     worker = _open_worker(engine, settings)
+    watch = _watch(engine, settings, "worker", worker)
+    _hurry_on_signal(watch)
     stopping = threading.Event()
     for how in (signal.SIGTERM, signal.SIGINT):
         signal.signal(how, lambda *_: stopping.set())
     worker.start()
     log.info("delivering", mode=engine.mode.value, configuration=engine.rules.fingerprint[:12])
-    beating = Duty("beat", partial(engine.beat, "worker"), BEAT_EVERY)
+    duties = (Duty("beat", partial(engine.beat, "worker"), BEAT_EVERY), *_duties_of(watch))
     while worker.is_alive and not stopping.wait(_LOOK_AGAIN):
-        beating.do(time.monotonic())
+        for duty in duties:
+            duty.do(time.monotonic())
     worker.stop()
     engine.close()
     sys.exit(0 if stopping.is_set() else 1)
@@ -187,7 +200,42 @@ def open_application(
     engine.open(paused=settings.start_paused)
     worker = _open_worker(engine, settings) if delivers else None
     kind = "serve" if delivers else "serve --no-worker"
-    return around(engine, worker, settings, Upkeep(engine, kind))
+    watch = _watch(engine, settings, kind, worker)
+    upkeep = Upkeep(engine, kind, more=_duties_of(watch))
+    return around(engine, worker, settings, upkeep, watch=watch)
+
+
+def _watch(
+    engine: Engine, settings: Settings, kind: str, worker: Worker | None
+) -> ConfigurationWatch:
+    """Return what follows the configuration folder."""
+
+    def follow(rules: Rules) -> None:
+        if worker is not None:
+            worker.follow(rules.channels, open_sender(settings, rules))
+
+    def read() -> Rules:
+        rules = read_rules(settings)
+        if mode_of(settings, rules) is not engine.mode:
+            raise ConfigurationError(
+                "engine.toml: channels: with these providers sending would be switched on or off:"
+                " start the engine again for that"
+            )
+        return rules
+
+    return ConfigurationWatch(engine, configuration_folder(settings), kind, follow, read=read)
+
+
+def _hurry_on_signal(watch: ConfigurationWatch | None) -> None:
+    if watch is not None:
+        signal.signal(signal.SIGHUP, lambda *_: watch.hurry())
+
+
+def _duties_of(watch: ConfigurationWatch) -> tuple[Duty, Duty]:
+    return (
+        Duty("configuration", watch.step, LOOKS_EVERY),
+        Duty("agreement", watch.compare, _COMPARES_EVERY),
+    )
 
 
 def _open_worker(engine: Engine, settings: Settings) -> Worker:
@@ -200,6 +248,7 @@ def around(
     settings: Settings,
     upkeep: Upkeep | None = None,
     demo: MadeUpWorld | None = None,
+    watch: ConfigurationWatch | None = None,
 ) -> tuple[Door, Running]:
     """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
@@ -210,6 +259,7 @@ def around(
         upkeep=upkeep,
         webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
         demo=demo,
+        watch=watch,
     )
     doors = webhooks(settings, engine.clock)
     return build_app(running, doors, partial(Dashboard, running)), running

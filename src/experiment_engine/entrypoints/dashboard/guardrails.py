@@ -92,7 +92,7 @@ def _guardrails(rules: Rules, stopped: Sequence[Stopped]) -> list[Guardrail]:
         ("Texts", "no message without its words", ("missing_value", "no_campaign")),
         ("Failing channels", "rest after 20 refusals in a row", ("channel_failing",)),
         ("Several at once", "no combination was left", ("no_eligible_combo",)),
-        ("Pause", "by a person", ("paused", "combo_removed")),
+        ("Pause", "by a person", ("paused", "combo_removed", "by_hand")),
     ]
     return [
         Guardrail(

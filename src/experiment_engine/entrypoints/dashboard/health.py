@@ -43,6 +43,8 @@ def _ready(asked: Asked) -> Iterator[Check]:
         "database": "See the engine's log, and whether the disk is full or the server is away.",
         "migrations": "Run `experiment-engine migrate`.",
         "worker": "See the engine's log, and start it again.",
+        "configuration": "Mend the file (`experiment-engine config check`): it is taken in by"
+        " itself. Where processes differ, give all of them the same folder.",
     }
     for name, found in answer["checks"].items():
         good = found in {"ok", "elsewhere"}

@@ -51,6 +51,7 @@ REASONS: Mapping[str, str] = {
     "not_sent": "there is no message out that this could be about",
     "outside_window": "the goal was reached outside the time in which it counts",
     "combo_removed": "the combination was taken out",
+    "by_hand": "somebody cancelled what waited for its combination",
     "mode_changed": "it was scheduled before sending was switched on or off",
     "expired": "its time passed before it could go out",
     "stopped": "the engine stopped while it was being handed over",

@@ -37,7 +37,7 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
         Need(
             f"{labels.words(channel)} is failing",
             f"The provider refused its last {refused} messages, so it rests.",
-            "/health",
+            "/health-checks",
             "Look",
         )
         for channel, refused in engine.report.reading.failing_channels().items()
@@ -66,6 +66,16 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
     found += [_silence(silence, engine.clock.now()) for silence in silent]
     if silent:
         heard_at = None  # said better
+    watch = asked.running.watch
+    if watch is not None and watch.mistake is not None:
+        found.append(
+            Need(
+                "The configuration has a mistake",
+                f"{watch.mistake}. The engine goes on as before, until it is mended.",
+                "/health-checks",
+                "Look",
+            )
+        )
     silent_for = 0 if heard_at is None else engine.clock.now() - heard_at
     if silent_for > _SILENT:
         found.append(
@@ -82,7 +92,7 @@ def needs(asked: Asked, heard_at: Instant | None) -> list[Need]:
                 "Sending is off",
                 "Messages are rendered and shown, and nobody is written to. Set"
                 " CLEVERTAP_ACCOUNT_ID and CLEVERTAP_PASSCODE to send.",
-                "/health",
+                "/health-checks",
                 "Look",
             )
         )

@@ -22,6 +22,7 @@ from experiment_engine.domain.identifiers import (
     EVERY_CHANNEL,
     Channel,
     CohortName,
+    ComboKey,
     UserId,
 )
 from experiment_engine.domain.measurement.silence import ENGINE
@@ -357,6 +358,34 @@ def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]
         known = ", ".join(sorted({*Source, ENGINE}))
         raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
     return {"source": source, "released": engine.release_source(source, who=who(request))}
+
+
+class ComboBody(BaseModel):
+    """One combo of the cohort."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    combo_key: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+@routes.post("/api/cohorts/{cohort}/cancel", dependencies=[requires(Scope.ADMIN)])
+def cancel_combo(
+    cohort: str, body: ComboBody, request: Request, engine: EngineHere
+) -> dict[str, Any]:
+    """Cancel every message that waits for a combo."""
+    key = ComboKey(body.combo_key)
+    cancelled = engine.cancel_combo(CohortName(cohort), key, who=who(request))
+    return {"cohort": cohort, "combo_key": key, "cancelled": cancelled}
+
+
+@routes.post("/api/cohorts/{cohort}/reset", dependencies=[requires(Scope.ADMIN)])
+def reset_combo(
+    cohort: str, body: ComboBody, request: Request, engine: EngineHere
+) -> dict[str, Any]:
+    """Let a combo's past count no more for learning; its counts stay and are shown."""
+    key = ComboKey(body.combo_key)
+    begins = engine.reset_combo(CohortName(cohort), key, who=who(request))
+    return {"cohort": cohort, "combo_key": key, "learns_from": iso(begins)}
 
 
 def _pause(

@@ -11,6 +11,7 @@ from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.upkeep import Upkeep
+from experiment_engine.entrypoints.watching import ConfigurationWatch
 from experiment_engine.entrypoints.worker import Worker
 
 
@@ -39,6 +40,7 @@ class Running:
     api_gate: Gate
     upkeep: Upkeep | None = None
     webhook_asks_for_secret: bool = False  # as the dashboard tells newcomers
+    watch: ConfigurationWatch | None = None
     stopping: threading.Event = field(default_factory=threading.Event)  # no answer lasts longer
     demo: MadeUpWorld | None = None
 
@@ -74,9 +76,10 @@ class Running:
             "database": database,
             "migrations": "ok" if database == "ok" else "not known",  # checked at the start
             "worker": self._worker_state(),
-            "configuration": "ok",
+            "configuration": "ok" if self.watch is None else self.watch.state,
         }
         ready = database == "ok" and checks["worker"] in ("ok", "elsewhere")
+        ready = ready and not (self.watch is not None and self.watch.is_mixed)
         return {
             "ready": ready and self.lane.is_alive,
             "checks": checks,
