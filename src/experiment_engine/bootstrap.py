@@ -10,8 +10,9 @@ from typing import TypeVar
 import httpx2
 from sqlalchemy import Engine as Readers
 
-from experiment_engine.adapters.amplitude import export_api
+from experiment_engine.adapters.amplitude import export_api, upload
 from experiment_engine.adapters.amplitude.export_api import ExportApi
+from experiment_engine.adapters.amplitude.upload import AmplitudeUpload
 from experiment_engine.adapters.by_channel import SenderByChannel
 from experiment_engine.adapters.calling.provider import Opening
 from experiment_engine.adapters.clevertap import events_api
@@ -217,6 +218,14 @@ def open_events(settings: Settings, zone: str) -> AbstractContextManager[EventsA
 def _with(client: httpx2.Client, api: T) -> Iterator[T]:
     with client:
         yield api
+
+
+def open_analytics(settings: Settings) -> AmplitudeUpload | None:
+    """Return whom to tell of experiments; None where nobody asked for it."""
+    if not settings.amplitude_tell:
+        return None
+    url = settings.amplitude_base_url or upload.base_url(settings.amplitude_region)
+    return AmplitudeUpload(url, settings.amplitude_api_key)
 
 
 def open_sender(settings: Settings, rules: Rules) -> MessageSender:

@@ -60,6 +60,7 @@ from experiment_engine.application.reconcile import (
 from experiment_engine.application.report import Report
 from experiment_engine.application.settle import record, recover, renew
 from experiment_engine.application.take_in import Deciding, Taken, take_in
+from experiment_engine.application.tell import Notices, gather_notices, keep_told
 from experiment_engine.application.watch import (
     REMEMBERED,
     fill,
@@ -373,6 +374,25 @@ class Engine:
         self._counts_moved = True
         self._tell("a silent source is released", source=source, silences=number)
         return number
+
+    def notices(self) -> Notices | None:
+        """Return what analytics is to be told next; None if nobody is, or another process does.
+
+        A dry run tells nothing: nobody was written to.
+        """
+        if self.mode is not Mode.LIVE:
+            return None
+        now = self.clock.now()
+        lease = ("tell", self._holder, now, UPKEEP_LEASE)
+        if not self.storage.run(lambda tx: tx.take_lease(*lease)):
+            return None
+        with self.storage.evidence() as evidence:
+            return gather_notices(self.mode, evidence, now)
+
+    def keep_told(self, notices: Notices) -> None:
+        """Remember that analytics has been told."""
+        if notices.steps:
+            self.storage.run(partial(keep_told, notices))
 
     def tidy(self) -> bool:
         """Do a little of what keeps the database small; return whether there may be more."""

@@ -198,6 +198,8 @@ class Settings(BaseModel):
     amplitude_secret_key: Annotated[str, _written(header_value), Field(repr=False)] = ""
     amplitude_region: Annotated[AmplitudeRegion, _written(_amplitude_region)] = "us"
     amplitude_export_url: Annotated[str | None, _written(origin)] = None
+    amplitude_base_url: Annotated[str | None, _written(origin)] = None
+    amplitude_tell: Annotated[bool, _written(_switch)] = False
     api_token: Credentials = ()
     amplitude_webhook_secret: Credentials = ()
     clevertap_webhook_secret: Credentials = ()
@@ -225,15 +227,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _keys_are_whole(self) -> Self:
-        if bool(self.amplitude_api_key) != bool(self.amplitude_secret_key):
-            there, missing = "AMPLITUDE_API_KEY", "AMPLITUDE_SECRET_KEY"
-            if self.amplitude_secret_key:
-                there, missing = missing, there
-            raise ValueError(
-                f"{missing}: is missing while {there} is set: set both to fetch exports,"
-                " or neither"
-            )
-        return self
+        if self.amplitude_api_key or not (self.amplitude_secret_key or self.amplitude_tell):
+            return self
+        there = "AMPLITUDE_SECRET_KEY" if self.amplitude_secret_key else "AMPLITUDE_TELL"
+        raise ValueError(
+            f"AMPLITUDE_API_KEY: is missing while {there} is set: set it to the project's, or"
+            f" leave {there} out"
+        )
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:

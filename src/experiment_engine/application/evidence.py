@@ -116,3 +116,12 @@ class Logged(NamedTuple):
 def reset_name(mode: Mode, cohort: CohortName, combo_key: str) -> str:
     """Return under what name it is kept from which hour on a combo's past counts for learning."""
     return f"reset:{mode.value}:{cohort}:{combo_key}"
+
+
+class Noticed(NamedTuple):
+    """An experiment as analytics is told of it, and when that happened which is told."""
+
+    experiment: Experiment
+    propensity: float
+    language: str
+    at: Instant

@@ -13,6 +13,7 @@ from experiment_engine.application.evidence import (
     Frozen,
     Logged,
     Matured,
+    Noticed,
     Outcome,
     StoredSnapshot,
 )
@@ -210,7 +211,27 @@ class Measuring(Protocol):
         """Return when each of these users reached the goal, and what it was worth."""
 
 
-class Evidence(Measuring, Watching, Protocol):
+class Noticing(Protocol):
+    """What telling analytics reads: one consistent view."""
+
+    def progress(self, name: str) -> str:
+        """Return how far a piece of work has come; '' at its beginning."""
+
+    def begin_at(self, at: Instant) -> str:
+        """Return the smallest id that an experiment of this moment can have."""
+
+    def decided(
+        self, mode: Mode, after: ExperimentId, until: Instant, limit: int
+    ) -> Sequence[Noticed]:
+        """Return the next experiments that were decided before `until`, by their ids."""
+
+    def accepted(
+        self, mode: Mode, after: tuple[Instant, ExperimentId], until: Instant, limit: int
+    ) -> Sequence[Noticed]:
+        """Return the next ones that a provider took before `until`, by when it did, and id."""
+
+
+class Evidence(Measuring, Watching, Noticing, Protocol):
     """What learning reads: one consistent view, on connections that cannot write."""
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:

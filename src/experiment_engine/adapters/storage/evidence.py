@@ -9,6 +9,7 @@ from sqlalchemy import Engine, Select, case, desc, func, literal, or_, select
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.measuring import MeasuringStatements
+from experiment_engine.adapters.storage.noticing import NoticingStatements
 from experiment_engine.application.evidence import (
     AgeCount,
     BucketCount,
@@ -29,7 +30,7 @@ _kept = tables.snapshot.c
 _TEACHING = [group.value for group in TEACHING]
 
 
-class EvidenceReader(MeasuringStatements):
+class EvidenceReader(MeasuringStatements, NoticingStatements):
     """Answers each question of one consistent view; opened by `consistent`."""
 
     def totals(self, mode: Mode, cohort: CohortName) -> Mapping[ComboKey, tuple[int, int]]:

@@ -79,7 +79,7 @@ def reconcile(
         work = _Work(settings, rules, sink, span, bars)
         if paths:
             answer["files"] = dict(work.files(paths))
-        if settings.amplitude_api_key:
+        if settings.amplitude_secret_key:
             answer["amplitude"] = dict(work.amplitude())
         if settings.clevertap_account_id:
             answer["clevertap"] = work.clevertap(timezone or rules.timezone)
@@ -105,7 +105,7 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _require_something(settings: Settings, paths: Sequence[Path]) -> None:
-    if not (paths or settings.amplitude_api_key or settings.clevertap_account_id):
+    if not (paths or settings.amplitude_secret_key or settings.clevertap_account_id):
         raise ConfigurationError(
             "reconcile: nobody to ask: set AMPLITUDE_API_KEY and AMPLITUDE_SECRET_KEY, or the"
             " CleverTap account, or name export files"

@@ -21,6 +21,7 @@ from experiment_engine.adapters.system.logs import configure_logs
 from experiment_engine.bootstrap import (
     configuration_folder,
     mode_of,
+    open_analytics,
     open_engine,
     open_sender,
     read_rules,
@@ -37,6 +38,7 @@ from experiment_engine.entrypoints.http.app import build_app, webhooks
 from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.entrypoints.http.running import MadeUpWorld, Running
+from experiment_engine.entrypoints.telling import Telling
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
 from experiment_engine.entrypoints.watching import LOOKS_EVERY, ConfigurationWatch
 from experiment_engine.entrypoints.worker import Worker
@@ -202,7 +204,9 @@ def open_application(
     kind = "serve" if delivers else "serve --no-worker"
     watch = _watch(engine, settings, kind, worker)
     upkeep = Upkeep(engine, kind, more=_duties_of(watch))
-    return around(engine, worker, settings, upkeep, watch=watch)
+    analytics = open_analytics(settings)
+    telling = None if analytics is None else Telling(engine, analytics)
+    return around(engine, worker, settings, upkeep, watch=watch, telling=telling)
 
 
 def _watch(
@@ -249,6 +253,7 @@ def around(
     upkeep: Upkeep | None = None,
     demo: MadeUpWorld | None = None,
     watch: ConfigurationWatch | None = None,
+    telling: Telling | None = None,
 ) -> tuple[Door, Running]:
     """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
@@ -260,6 +265,7 @@ def around(
         webhook_asks_for_secret=bool(settings.amplitude_webhook_secret),
         demo=demo,
         watch=watch,
+        telling=telling,
     )
     doors = webhooks(settings, engine.clock)
     return build_app(running, doors, partial(Dashboard, running)), running

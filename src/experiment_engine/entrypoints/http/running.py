@@ -10,6 +10,7 @@ from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.engine import Engine
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
+from experiment_engine.entrypoints.telling import Telling
 from experiment_engine.entrypoints.upkeep import Upkeep
 from experiment_engine.entrypoints.watching import ConfigurationWatch
 from experiment_engine.entrypoints.worker import Worker
@@ -43,6 +44,7 @@ class Running:
     watch: ConfigurationWatch | None = None
     stopping: threading.Event = field(default_factory=threading.Event)  # no answer lasts longer
     demo: MadeUpWorld | None = None
+    telling: Telling | None = None
 
     def start(self) -> None:
         """Begin to take in and to deliver."""
@@ -51,6 +53,8 @@ class Running:
             self.worker.start()
         if self.upkeep is not None:
             self.upkeep.start()
+        if self.telling is not None:
+            self.telling.start()
         if self.demo is not None:
             self.demo.start()
 
@@ -63,10 +67,14 @@ class Running:
         """Take in what waits, let calls under way end, and close the database."""
         if self.demo is not None:
             self.demo.stop()
+        if self.telling is not None:
+            self.telling.stopping()
         self.lane.stop()
         self.deliver_no_more()
         if self.upkeep is not None:
             self.upkeep.stop()
+        if self.telling is not None:
+            self.telling.stop()
         self.engine.close()
 
     def readiness(self) -> dict[str, Any]:
