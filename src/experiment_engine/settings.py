@@ -227,13 +227,19 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _keys_are_whole(self) -> Self:
-        if self.amplitude_api_key or not (self.amplitude_secret_key or self.amplitude_tell):
-            return self
-        there = "AMPLITUDE_SECRET_KEY" if self.amplitude_secret_key else "AMPLITUDE_TELL"
-        raise ValueError(
-            f"AMPLITUDE_API_KEY: is missing while {there} is set: set it to the project's, or"
-            f" leave {there} out"
-        )
+        used = self.amplitude_secret_key or self.amplitude_tell
+        if self.amplitude_api_key and not used:
+            raise ValueError(
+                "AMPLITUDE_SECRET_KEY: is missing while AMPLITUDE_API_KEY is set: set both to"
+                " fetch exports, or AMPLITUDE_TELL=1 to tell of experiments"
+            )
+        if used and not self.amplitude_api_key:
+            there = "AMPLITUDE_SECRET_KEY" if self.amplitude_secret_key else "AMPLITUDE_TELL"
+            raise ValueError(
+                f"AMPLITUDE_API_KEY: is missing while {there} is set: set it to the project's, or"
+                f" leave {there} out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
