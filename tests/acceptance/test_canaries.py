@@ -114,6 +114,7 @@ def _asked(server: ServerProcess, method: str, path: str, body: object = None) -
 def _ask_everywhere(server: ServerProcess, found: Said, *, keep: bool) -> None:
     """Ask at each route, as the one who may, as one who may not, and as a stranger."""
     filled = {"experiment_id": PERSON, "user_id": PERSON, "cohort": COHORT, "name": PERSON}
+    filled["source"] = "amplitude"
     body = {"user_id": PERSON, "cohort": COHORT, "event_type": TRIGGER, "properties": MAIL}
     for method, route in sorted(NEEDED):
         path = re.sub(r"\{(\w+)\}", lambda name: filled[name[1]], route)

@@ -18,6 +18,7 @@ from experiment_engine.adapters.json_input import (
     identifier_of,
     instant_of,
     not_json,
+    opening,
     require_shallow,
     text_of,
 )
@@ -51,6 +52,8 @@ def parse(body: bytes) -> list[Fact]:
 
     Raises NotUnderstood if the body is not JSON, TooManyEvents beyond MAX_EVENTS.
     """
+    if opening(body) not in (b"{", b"["):
+        raise not_json()
     try:
         require_shallow(body)
         root = _object(body)

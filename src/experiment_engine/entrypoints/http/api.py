@@ -351,7 +351,9 @@ def sources(engine: EngineHere) -> dict[str, Any]:
     return engine.report.sources()
 
 
-@routes.post("/api/sources/{source}/release", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/sources/{source}/release", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Count trials whole again that a silent source holds, and let its rhythm begin anew."""
     if source not in {*Source, ENGINE}:
@@ -368,7 +370,9 @@ class ComboBody(BaseModel):
     combo_key: Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-@routes.post("/api/cohorts/{cohort}/cancel", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/cohorts/{cohort}/cancel", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 def cancel_combo(
     cohort: str, body: ComboBody, request: Request, engine: EngineHere
 ) -> dict[str, Any]:
@@ -378,7 +382,9 @@ def cancel_combo(
     return {"cohort": cohort, "combo_key": key, "cancelled": cancelled}
 
 
-@routes.post("/api/cohorts/{cohort}/reset", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/cohorts/{cohort}/reset", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 def reset_combo(
     cohort: str, body: ComboBody, request: Request, engine: EngineHere
 ) -> dict[str, Any]:

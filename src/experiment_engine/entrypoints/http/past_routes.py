@@ -3,7 +3,7 @@
 `reconcile` uses them where a server has the embedded database.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -15,10 +15,11 @@ from experiment_engine.domain.errors import NotUnderstood
 from experiment_engine.domain.events import Source
 from experiment_engine.domain.identifiers import UserId
 from experiment_engine.domain.measurement.silence import ENGINE
-from experiment_engine.domain.moments import to_instant
+from experiment_engine.domain.moments import Instant, to_instant
 from experiment_engine.domain.past import ToldLater
 from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.api import (
+    UNKNOWN,
     EngineHere,
     UserPath,
     requires,
@@ -28,8 +29,6 @@ from experiment_engine.entrypoints.http.api import (
 from experiment_engine.entrypoints.http.errors import ApiError
 
 __all__ = ["routes"]  # the routes of the API, with those of this module
-
-Past = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC))]
 
 
 class PastEvents(BaseModel):
@@ -47,7 +46,7 @@ class PastReport(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=1_024)]
     user_id: UserPath
-    at: Past
+    at: AwareDatetime
     properties: dict[str, Any] = {}
 
 
@@ -64,8 +63,12 @@ class PastSpan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: Past
-    until: Past
+    since: AwareDatetime
+    until: AwareDatetime
+
+
+def _moment(at: datetime) -> Instant:
+    return max(Instant(0), to_instant(at))  # nothing was told before 1970
 
 
 @routes.post("/api/reconcile/amplitude", dependencies=[requires(Scope.ADMIN)])
@@ -83,18 +86,20 @@ async def past_events(body: PastEvents, request: Request, engine: EngineHere) ->
 def past_reports(body: PastReports, engine: EngineHere) -> dict[str, int]:
     """Take in goals and opens, and settle unknown messages by delivery reports."""
     reports = [
-        ToldLater(one.name, UserId(one.user_id.strip()), to_instant(one.at), one.properties)
+        ToldLater(one.name, UserId(one.user_id.strip()), _moment(one.at), one.properties)
         for one in body.reports
     ]
     return dict(engine.reconcile((), reports))
 
 
-@routes.post("/api/sources/{source}/filled", dependencies=[requires(Scope.ADMIN)])
+@routes.post(
+    "/api/sources/{source}/filled", responses=UNKNOWN, dependencies=[requires(Scope.ADMIN)]
+)
 def filled(source: str, body: PastSpan, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Let go of the silences of a source inside a span of which all has been told since."""
     if source not in {*Source, ENGINE}:
         known = ", ".join(sorted({*Source, ENGINE}))
         raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
-    span = to_instant(body.since), to_instant(body.until)
+    span = _moment(body.since), _moment(body.until)
     number = engine.fill_silences(source, span, who=who(request))
     return {"source": source, "filled": number}
