@@ -23,6 +23,11 @@ from experiment_engine.adapters.providers import PROVIDERS
 from experiment_engine.adapters.storage import backups, copying, postgres_connections, sqlite
 from experiment_engine.adapters.storage.copying import Tell
 from experiment_engine.adapters.storage.evidence import EvidenceReader, consistent
+from experiment_engine.adapters.storage.examining import (
+    Condition,
+    examine_postgresql,
+    examine_sqlite,
+)
 from experiment_engine.adapters.storage.ledger_pages import LedgerPages
 from experiment_engine.adapters.storage.postgres import PostgresStorage, migrate_database
 from experiment_engine.adapters.storage.reading import StorageReader
@@ -97,6 +102,19 @@ def open_storage(settings: Settings, patience: float = 0.0) -> SqliteStorage | P
     if settings.is_sqlite:
         return SqliteStorage(settings.database_path, patience=patience)
     return PostgresStorage(settings.database_url)
+
+
+def examine(settings: Settings) -> Condition:
+    """Look at the database without changing anything; raises StorageUnavailable."""
+    if settings.is_sqlite:
+        return examine_sqlite(settings.database_path)
+    return examine_postgresql(settings.database_url)
+
+
+def require_schema(settings: Settings) -> None:
+    """Raise UnknownSchema unless the database has this version's schema."""
+    with _reading(settings):
+        pass
 
 
 @contextmanager

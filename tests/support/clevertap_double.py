@@ -47,6 +47,7 @@ PUSH: Final = "/1/send/push.json"
 EXTERNAL_TRIGGER: Final = "/1/send/externaltrigger.json"
 WHATSAPP: Final = "/1/send/whatsapp.json"
 UPLOAD: Final = "/1/upload"
+EVENTS: Final = "/1/events.json"
 MAX_USERS: Final = 1_000
 MAX_BODY: Final = 16 * 2**20
 JSON_TYPE: Final = "application/json"
@@ -508,11 +509,21 @@ def _record_fault(record: Json, user: str) -> tuple[int, str] | None:
     return None
 
 
+def _events(body: Json) -> _Intake:
+    """Check PROVIDERS 2h: a question, which reaches nobody."""
+    _text(body.get("event_name"), "event_name")
+    if not all(type(body.get(key)) is int for key in ("from", "to")):
+        error = "from and to must be days, such as 20260301"
+        raise _bad(error)
+    return _Intake([])
+
+
 _APIS: Final[dict[str, Callable[[Json], _Intake]]] = {
     PUSH: _push,
     EXTERNAL_TRIGGER: _external_trigger,
     WHATSAPP: _whatsapp,
     UPLOAD: _upload,
+    EVENTS: _events,
 }
 
 
@@ -708,6 +719,8 @@ class _Exchange:
     def success(self) -> bytes:
         """Tell the truth about this call."""
         left_out = self.intake.unprocessed
+        if self.path == EVENTS:
+            return b'{"status":"success","cursor":"first"}'
         if not left_out and self.path != UPLOAD:
             return self.taken
         status = "partial" if left_out and self.intake.users else "fail" if left_out else "success"
@@ -730,7 +743,8 @@ def _date(moment: float) -> str:
 
 
 async def _ok(exchange: _Exchange) -> int | None:
-    return await exchange.answer(200, exchange.success())
+    date = {"Date": _date(exchange.now)}
+    return await exchange.answer(200, exchange.success(), headers=date)
 
 
 def _fail(status: int, error: str) -> _Act:

@@ -13,9 +13,9 @@ from experiment_engine.adapters.clevertap.payload import Unsendable, WhatsAppEnd
 from experiment_engine.domain.delivery.message import Answer, Call, Verdict
 from experiment_engine.domain.errors import ConfigurationError
 
-__all__ = ["Account", "CleverTapSender", "base_url", "open_client"]
+__all__ = ["BASE_URLS", "Account", "CleverTapSender", "base_url", "open_client"]
 
-_BASE_URLS: Mapping[str, str] = {
+BASE_URLS: Mapping[str, str] = {
     "in1": "https://in1.api.clevertap.com",
     "sg1": "https://sg1.api.clevertap.com",
     "us1": "https://us1.api.clevertap.com",
@@ -47,10 +47,10 @@ class Account:
 
 def base_url(region: str) -> str:
     """Return the region's origin; raise ConfigurationError for a region that is not there."""
-    if region not in _BASE_URLS:
-        known = ", ".join(_BASE_URLS)
+    if region not in BASE_URLS:
+        known = ", ".join(BASE_URLS)
         raise ConfigurationError(f'CLEVERTAP_REGION is "{region}": choose one of {known}.')
-    return _BASE_URLS[region]
+    return BASE_URLS[region]
 
 
 class CleverTapSender:

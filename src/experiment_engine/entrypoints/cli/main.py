@@ -21,6 +21,7 @@ for _place in (  # named, and imported when it is called: a start must be quick
     "beginning:init",
     "configuring:config",
     "previewing:preview",
+    "doctoring:doctor",
     "serving:serve",
     "serving:worker",
     "keeping:keep",

@@ -1,0 +1,1 @@
+"""What `doctor` looks at: each function yields findings, and none changes anything."""
