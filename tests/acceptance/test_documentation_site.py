@@ -77,6 +77,7 @@ def test_python_on_pages_runs(tmp_path: Path) -> None:
     by_page: dict[str, str] = {}
     for page, text in blocks("python"):
         by_page[page] = by_page.get(page, "") + text
+    del by_page["new-partner.md"]  # test_new_partner.py makes a package of it
     for page, program in by_page.items():
         ended = subprocess.run(
             [sys.executable, "-c", program],
@@ -118,6 +119,7 @@ class Reader:
 
     def log(self, text: str) -> None:
         """Wait until the first terminal shows a text."""
+        self._log.touch()
         eventually(lambda: text in self._log.read_text(encoding="utf-8"), PATIENCE)
 
     def know(self, name: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from experiment_engine.adapters.system.clock import SystemClock
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.deliver import LEASE
-from experiment_engine.bootstrap import open_throwaway, read_rules
+from experiment_engine.bootstrap import open_throwaway
+from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.cohorts.cohort import PolicyChoice, Prior
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
@@ -15,7 +16,6 @@ from experiment_engine.entrypoints.simulator.city import City, Shape
 from experiment_engine.entrypoints.simulator.fast_time import FastClock, SeededChance
 from experiment_engine.entrypoints.simulator.life import Life
 from experiment_engine.entrypoints.simulator.truth import truths
-from experiment_engine.settings import read_settings
 
 HOLDOUT = 0.1
 DATABASE = "demo.db"
@@ -49,7 +49,7 @@ class Silence(Journal):
 
 def demo_rules() -> Rules:
     """Return the bundled example with what a demo changes: decision 0016."""
-    example = read_rules(read_settings({}, env_file=None))  # nothing of the user's own
+    example = load(bundled_example())  # nothing of the user's own
     cohorts = {
         name: replace(
             cohort,
