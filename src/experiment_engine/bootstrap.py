@@ -43,13 +43,15 @@ from experiment_engine.application.report import Report
 from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import ConfigurationError
-from experiment_engine.domain.identifiers import Channel
+from experiment_engine.domain.identifiers import EVERY_CHANNEL, Channel, UserId
 from experiment_engine.domain.moments import Duration
 from experiment_engine.domain.rules import Rules
 from experiment_engine.engine import Engine
 from experiment_engine.settings import Settings
 
 T = TypeVar("T")
+
+_PUSH = frozenset({EVERY_CHANNEL, Channel("push")})
 
 
 def open_engine(
@@ -115,6 +117,16 @@ def require_schema(settings: Settings) -> None:
     """Raise UnknownSchema unless the database has this version's schema."""
     with _reading(settings):
         pass
+
+
+def refuses_push(settings: Settings, user: UserId) -> bool:
+    """Say whether the newest choice of a user's on push, or on every channel, is a no."""
+    if settings.is_sqlite and not settings.database_path.is_file():
+        return False
+    with _reading(settings) as readers:
+        choices = StorageReader(readers).users_choices(user)
+    newest = {choice.channel: choice for choice in reversed(choices)}
+    return any(not choice.allowed for name, choice in newest.items() if name in _PUSH)
 
 
 @contextmanager
