@@ -155,7 +155,7 @@ def reading(folder: Path) -> Iterator[Reader]:
             shell.stdin.close()
 
 
-@pytest.mark.parametrize("page", ["tutorial.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "connect-amplitude.md", "connect-clevertap.md"])
 def test_a_page_is_walked(tmp_path: Path, page: str) -> None:
     """Every block of the page works as it stands there, one after another."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
