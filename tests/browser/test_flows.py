@@ -65,7 +65,7 @@ def test_one_users_story_explains_itself(browser: Browser, tmp_path: Path) -> No
         assert headings[4] == "Checkout abandoned"
         expect(story.get_by_text("Chances when it chose, out of 160")).to_be_visible()
         expect(story.get_by_role("row", name="chosen")).to_be_visible()
-        expect(story.get_by_text("no WhatsApp campaign fits")).to_be_visible()
+        expect(story.get_by_text("no WhatsApp campaign or template fits")).to_be_visible()
         expect(story.get_by_text("Try 1: CleverTap accepted")).to_be_visible()
         expect(story.get_by_text("Credited to Push")).to_be_visible()
         page.get_by_role("link", name="Preview next decision").click()
@@ -140,11 +140,11 @@ def test_what_was_not_understood_is_tried_again(window: Visitor, lived_in: Runni
     page.goto("/events")
     page.get_by_role("link", name="Quarantine").click()
     kept = page.get_by_role("listitem").filter(has_text="usr_late")
-    kept.get_by_role("button", name="Try again").click()
+    kept.get_by_role("button", name="Try again", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("Understood now")
     assert lived_in.get("/api/users/usr_late")["timeline"][0]["name"] == "trial_activated"
     broken = page.get_by_role("listitem").filter(has_text="this is not JSON")
-    broken.get_by_role("button", name="Try again").click()
+    broken.get_by_role("button", name="Try again", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("Still not understood")
 
 

@@ -136,9 +136,10 @@ def test_good_clients_are_served_among_slow_ones(engine: RunningEngine) -> None:
     assert answered == [200] * 100
 
 
-def test_the_one_that_waits_longest_makes_room(engine: RunningEngine) -> None:
+def test_the_one_that_waits_longest_makes_room(tmp_path: Path) -> None:
     """Above the limit idle connections go first, oldest first, and newcomers are served."""
-    with ExitStack() as stack:
+    # An engine of its own: on the shared one, connections of tests before may still be open.
+    with running_engine(tmp_path, protocol=Impatient) as engine, ExitStack() as stack:
         idle = []
         for _ in range(Impatient.connections_at_most):
             client = stack.enter_context(raw_client(engine.url))
