@@ -200,7 +200,14 @@ def commands(folder: Path) -> Iterator[Command]:
         "postgresql://somebody:canary-of-the-database@127.0.0.1:port/x",
         "mysql://somebody:canary-of-the-database@127.0.0.1/x",
     ):
-        for arguments in (["serve"], ["worker"], ["migrate"], ["rebuild"], ["evaluate"]):
+        for arguments in (
+            ["serve"],
+            ["worker"],
+            ["migrate"],
+            ["rebuild"],
+            ["evaluate"],
+            ["doctor"],
+        ):
             yield Command(arguments, folder, {**SECRETS, "DATABASE_URL": url})
     for setting, secret in SECRETS.items():
         for wrong in (f"{secret},,", f"nobody:{secret}", f"{secret} x", f"{secret},{secret}"):

@@ -245,9 +245,12 @@ def test_a_door_that_is_not_ours(tmp_path: Path, live_to: dict[str, str]) -> Non
         found = checks(tmp_path, "--public-url", server.url, **other)
         assert found["/webhook/amplitude"]["saw"] == "answers 401 to the right secret"
         assert found["/webhook/opened"]["state"] == "ok"
+        assert "running server" not in found
     with server_process(tmp_path) as server:
         found = checks(tmp_path, "--public-url", server.url)
         assert found["/webhook/amplitude"]["saw"] == "open to everybody"
+        found = checks(tmp_path, "--public-url", server.url, **live_to)
+        assert "in mode dry_run; here are" in found["running server"]["saw"]
     found = checks(tmp_path, "--public-url", "http://engine.example.com")
     assert "not encrypted" in found["public address"]["saw"]
     found = checks(tmp_path, "--public-url", f"http://127.0.0.1:{free_port()}")

@@ -1,10 +1,12 @@
 """Whether partners reach our webhooks through the public address; nothing is taken in by it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
+from experiment_engine import bootstrap
 from experiment_engine.adapters.calling.endings import of_failure
 from experiment_engine.adapters.calling.provider import origin
 from experiment_engine.application.diagnosis import Finding
@@ -41,34 +43,51 @@ def of_public_url(url: str, settings: Settings) -> Iterator[Finding]:
         )
         return
     with httpx2.Client(base_url=url, timeout=_PATIENCE, trust_env=False) as client:
-        health = _health(client, url)
+        health, said = _health(client, url)
         yield health
+        yield from _same_rules(said, settings)
         if health.state != "wrong":
             for path, name in _DOORS.items():
                 yield _door(client, path, name, settings)
 
 
-def _health(client: httpx2.Client, url: str) -> Finding:
+def _health(client: httpx2.Client, url: str) -> tuple[Finding, Mapping[str, Any]]:
     check = "public address"
     try:
         reply = client.get("/health")
     except httpx2.HTTPError as error:
-        mend = (
-            "is the server up (`health`)? do DNS, proxy, certificate and firewall let it through?"
-        )
-        return Finding(check, "wrong", f"{url}: {of_failure(error).answer}", mend)
+        mend = "does the server run (`health`)? DNS, proxy, certificate, firewall?"
+        return Finding(check, "wrong", f"{url}: {of_failure(error).answer}", mend), {}
     try:
         said = reply.json()
     except ValueError:
         said = None
     if reply.status_code != httpx2.codes.OK or not isinstance(said, dict) or "mode" not in said:
-        mend = "let the proxy pass every path on to HOST and PORT of the engine"
-        return Finding(check, "wrong", f"{url}/health: {reply.status_code}, not the engine", mend)
+        saw = f"{url}/health: {reply.status_code}, not the engine"
+        return Finding(check, "wrong", saw, "let the proxy pass every path on to the engine"), {}
     took = reply.elapsed.total_seconds()
     saw = f"the engine {said.get('version')} answers in {took:.2f} s, mode {said['mode']}"
     if took > _SLOW:
-        return Finding(check, "note", saw, "CleverTap gives up after 3 s: bring it nearer")
-    return Finding(check, "ok", saw)
+        return Finding(check, "note", saw, "CleverTap gives up after 3 s: bring it nearer"), said
+    return Finding(check, "ok", saw), said
+
+
+def _same_rules(said: Mapping[str, Any], settings: Settings) -> Iterator[Finding]:
+    """Say so where the server that answers goes by other rules than those looked at here."""
+    try:
+        rules = bootstrap.read_rules(settings)
+    except ConfigurationError:
+        return  # told already
+    theirs, ours = str(said.get("configuration")), rules.fingerprint
+    mode = bootstrap.mode_of(settings, rules).value
+    if said and (theirs, said["mode"]) != (ours, mode):
+        yield Finding(
+            "running server",
+            "note",
+            f"it goes by configuration {theirs[:12]} in mode {said['mode']}; here are"
+            f" {ours[:12]} and {mode}",
+            "run `doctor` where the server runs, with its settings; or restart the server",
+        )
 
 
 def _door(client: httpx2.Client, path: str, name: str, settings: Settings) -> Finding:
