@@ -139,6 +139,20 @@ def test_how_clevertap_may_answer(double: CleverTapDouble, behaviour: str, state
     assert found["clevertap"].state == state
 
 
+@pytest.mark.parametrize("behaviour", ["401", "403"])
+def test_both_refusals_speak_of_the_credentials(
+    doubles: dict[str, CleverTapDouble], behaviour: str
+) -> None:
+    """Whichever refusal CleverTap chooses, the other regions are asked."""
+    doubles["in1"].behaviour = doubles["sg1"].behaviour = behaviour
+    given = live(doubles["in1"]) | {"CLEVERTAP_REGION": "sg1"}
+    del given["CLEVERTAP_BASE_URL"]
+    regions = {name: double.base_url for name, double in doubles.items()}
+    found = {one.check: one for one in of_providers(read_settings(given, None), regions)}
+    assert found["clevertap"].mend.startswith("copy account id and passcode")
+    assert found["region"].state == "note"
+
+
 def test_clevertap_is_away() -> None:
     """Where nobody answers, the way out of this machine is named."""
     away = f"http://127.0.0.1:{free_port()}"
