@@ -37,6 +37,7 @@ from experiment_engine.application.log_lines import (
 )
 from experiment_engine.application.manage import (
     CANCELLED_AT_ONCE,
+    Stale,
     cancel_some,
     fold_counts,
     prune,
@@ -151,11 +152,16 @@ class Engine:
         """Cancel in steps, so that nobody waits for long."""
         stale = self.storage.run(lambda tx: what_cannot_be_sent(self.rules, self.mode, tx))
         for waiting in stale:
-            cancelled = CANCELLED_AT_ONCE
-            while cancelled == CANCELLED_AT_ONCE:
-                cancelled = self.storage.run(partial(cancel_some, waiting))
-                self.metrics.count_cancelled(waiting.combo_key, waiting.reason, cancelled)
-                self._tell("cancelled", reason=waiting.reason, messages=cancelled)
+            cancelled = self._cancel(waiting)
+            self._tell("cancelled", reason=waiting.reason, messages=cancelled)
+
+    def _cancel(self, waiting: Stale) -> int:
+        cancelled, some = 0, CANCELLED_AT_ONCE
+        while some == CANCELLED_AT_ONCE:
+            some = self.storage.run(partial(cancel_some, waiting))
+            self.metrics.count_cancelled(waiting.combo_key, waiting.reason, some)
+            cancelled += some
+        return cancelled
 
     def take(self, facts: Sequence[Fact]) -> Taken:
         """Take in a batch of facts."""
@@ -432,14 +438,8 @@ class Engine:
     def cancel_combo(self, cohort: CohortName, combo_key: ComboKey, *, who: str) -> int:
         """Cancel what waits for a combo, in steps; return how many messages that were."""
         doer = self._doer(who)
-        cancelled = 0
-        for stale in self.storage.run(
-            lambda tx: waiting_combos_of(cohort, combo_key, self.rules, tx)
-        ):
-            some = CANCELLED_AT_ONCE
-            while some == CANCELLED_AT_ONCE:
-                some = self.storage.run(partial(cancel_some, stale))
-                cancelled += some
+        found = self.storage.run(lambda tx: waiting_combos_of(cohort, combo_key, self.rules, tx))
+        cancelled = sum(self._cancel(waiting) for waiting in found)
         noted = Noted(
             doer.who,
             "cancelled what waits",

@@ -90,7 +90,7 @@ def test_the_gate_stops_what_is_worse(ended: dict[str, Ended]) -> None:
     [
         ("no such policy", "factorial_thompson"),
         ("neither", "--config"),
-        ("no such source", "amplitude, api, clevertap"),
+        ("no such source", "amplitude, api, backend, clevertap"),
     ],
 )
 def test_wrong_words_are_answered_with_what_is_allowed(

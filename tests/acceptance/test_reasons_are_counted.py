@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.clevertap_double import CleverTapDouble
-from tests.support.configuration import COHORT, GOAL, cohort
+from tests.support.configuration import COHORT, COMBO, GOAL, cohort
 from tests.support.engine import RunningEngine
 from tests.support.start import Start
 
@@ -156,6 +156,12 @@ def removed(engine: RunningEngine) -> None:
     engine.post("/api/pause", {"cohort": COHORT, "level": "angle=helpful"}).raise_for_status()
 
 
+def by_hand(engine: RunningEngine) -> None:
+    engine.scheduled(USER)
+    path = f"/api/cohorts/{COHORT}/cancel"
+    engine.post(path, {"combo_key": COMBO}).raise_for_status()
+
+
 def outside(engine: RunningEngine) -> None:
     experiment_id = engine.sent(USER)
     engine.clock.advance("4d")
@@ -231,6 +237,7 @@ SCENARIOS: Mapping[Reason, Scenario] = {
     Reason.NOT_SENT: simply(lambda e: e.opened(experiment_id=e.scheduled(USER))),
     Reason.OUTSIDE_WINDOW: simply(outside),
     Reason.COMBO_REMOVED: simply(removed),
+    Reason.BY_HAND: simply(by_hand),
     Reason.MODE_CHANGED: mode_changed,
     Reason.EXPIRED: simply(expired),
     Reason.STOPPED: stopped,
