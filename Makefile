@@ -6,6 +6,9 @@ BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 TESTS ?= tests
 SBOM ?= build/sbom.cdx.json
+TEST_PARTS := --extra parquet --extra fcm --group test
+# A file of tests stays in one process, and each process starts its own databases.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help run demo install test test-long planted check lint audit sbom bench docs release-check lock clean
 
@@ -21,7 +24,7 @@ demo: $(VENV)/run.stamp ## Watch it learn: made-up users, a made-up provider, fa
 install: $(VENV)/run.stamp ## Make .venv with the engine in it
 
 test: $(VENV)/test.stamp ## Run all tests that gate a change
-	@$(BIN)/python -m pytest -m "not long" $(TESTS)
+	@$(PYTEST) -m "not long" $(TESTS)
 
 test-long: $(VENV)/test.stamp ## Run the long suites too
 	@$(BIN)/python -m pytest $(TESTS)
@@ -32,7 +35,7 @@ planted: $(VENV)/test.stamp ## Plant fifteen mistakes one after another, and see
 check: $(VENV)/test.stamp ## Format, then lint, types, import contracts, unit and contract tests, audit
 	@$(BIN)/ruff format --quiet .
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest --quiet -m "not long" tests/unit tests/contracts
+	@$(PYTEST) --quiet -m "not long" tests/unit tests/contracts
 	@$(BIN)/python requirements/audit.py --offline-is-fine
 
 audit: $(VENV)/test.stamp ## Ask whether vulnerabilities are known of what is locked
@@ -59,7 +62,7 @@ release-check: $(VENV)/test.stamp ## Build archive and wheel twice, and say whet
 	@$(BIN)/python -m tools.release_check
 
 lock: $(VENV)/test.stamp ## Resolve the dependencies anew (hashes, no addresses)
-	@for part in "run" "test --group test" "bench --group test --group bench"; do set -- $$part; name=$$1; shift; \
+	@for part in "run --extra parquet" "test $(TEST_PARTS)" "bench $(TEST_PARTS) --group bench"; do set -- $$part; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 	    --no-header pyproject.toml $$* --output-file requirements/$$name.lock; done
 
