@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import time
 from typing import Any
 
 import pytest
@@ -89,3 +90,14 @@ def test_a_batch_is_signed_by_its_first_event() -> None:
 def test_a_broken_body_has_a_signature_too(raw: bytes) -> None:
     """What is not JSON is authenticated first: it may be kept in quarantine."""
     assert SegmentSignature().fits(sign(raw), raw, SECRET)
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"1,", b'"a" ', b"["])
+def test_a_stranger_costs_little(piece: bytes) -> None:
+    """Whoever has no secret cannot keep the engine busy with a large broken batch."""
+    raw = b"[" + body() + b"," + piece * (4_000_000 // len(piece)) + b"x]"
+    began = time.process_time()
+
+    assert not SegmentSignature().fits(sign(raw), raw, SECRET)
+    assert SegmentSignature().fits(sign(body()), raw, SECRET)
+    assert time.process_time() - began < 0.5

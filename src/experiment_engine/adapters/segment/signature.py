@@ -1,17 +1,19 @@
 """How Segment signs a body: `X-Signature` is the HMAC-SHA1 of the JSON in hexadecimal digits.
 
 Facts: https://segment.com/docs/connections/destinations/catalog/webhooks. Of a batch, only the
-first event is signed: who has seen one signed event could add others behind it.
+first event is signed: who has seen one signed event could add others behind it. Nobody has shown
+a secret yet, so no more of a batch is read than its first event.
 """
 
 import hmac
+import json
 from collections.abc import Mapping
 
-from experiment_engine.adapters.json_input import bare, elements_of, opening
-from experiment_engine.adapters.track_call import MAX_CALLS
-from experiment_engine.domain.errors import NotUnderstood
+from experiment_engine.adapters.json_input import bare, opening
 
 _HEADER = b"x-signature"
+
+_first_in = json.JSONDecoder().raw_decode  # reads one value, and not what stands behind it
 
 
 class SegmentSignature:
@@ -31,7 +33,8 @@ def _signed_part(body: bytes) -> bytes:
     if opening(body) != b"[":
         return body
     try:
-        events = elements_of(bare(body), MAX_CALLS)
-    except NotUnderstood:
+        batch = bare(body).decode().lstrip().removeprefix("[").lstrip()
+        _, end = _first_in(batch)
+    except (ValueError, RecursionError):
         return body
-    return events[0] if events else body
+    return batch[:end].encode()
