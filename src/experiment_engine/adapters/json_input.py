@@ -247,7 +247,7 @@ def instant_of(value: object) -> Instant | None:
         return None
     try:
         found = _from_text(value) if isinstance(value, str) else _from_number(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadElement("bad_time") from None
     if found is not None and not 0 < found < _LATEST:
         raise BadElement("bad_time")
