@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.support.clevertap_double import CleverTapDouble
@@ -139,6 +140,17 @@ def test_what_a_receiver_gets() -> None:
     assert headers["host"] == f"localhost:{server.server_port}"
     signed = Webhook(SIGNING_SECRET).sign("exp-1", to_datetime(clock.now()), body.decode())
     assert headers["webhook-signature"] == signed
+
+
+def test_where_a_user_is_reached_is_kept_of_no_answer() -> None:
+    """A receiver may repeat what it got; the address stays with the message that waits."""
+    transport = httpx2.MockTransport(lambda asked: httpx2.Response(400, content=asked.content))
+    receiver = Receiver("http://127.0.0.1/due", SigningKey.of(SIGNING_SECRET), loopback=True)
+    sender = OutgoingSender(httpx2.AsyncClient(transport=transport), receiver, FakeClock())
+    answer = asyncio.run(sender.send(call("+919800000001")))
+
+    assert "message.due" in answer.answer
+    assert "9800000001" not in answer.answer
 
 
 def test_what_cannot_be_written() -> None:

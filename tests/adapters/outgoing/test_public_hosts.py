@@ -40,6 +40,7 @@ FORBIDDEN = [
     *("[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
     *("[::ffff:169.254.169.254]", "[::ffff:10.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]"),
     *("[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[2002:a00:1::1]", "[fe80::1]", "[fc00::1]"),
+    *("[fec0::1]", "[::ffff:0:10.0.0.1]", "[64:ff9b:1::a00:1]", "[4000::1]"),
     *("[fd00:ec2::254]", "[ff02::1]", "[2001:db8::1]", "[2001:0:7f00:1::]"),
     *("169.254.169.254", "2852039166", "0xa9fea9fe", "10.0.0.1", "10.1", "172.16.0.1"),
     *("192.168.1.1", "192.168.257", "100.64.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
@@ -158,6 +159,12 @@ def test_a_receiver_on_this_machine_has_to_be_allowed() -> None:
 
     assert send("http://example.com/due", loopback=True, lookup=public).reason == "not_public"
     assert CONNECTED == [("127.0.0.1", 1)]
+
+
+@pytest.mark.parametrize("address", ["2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
+def test_the_public_internet_may_be_called(address: str) -> None:
+    """A machine of the internet is reached by its own address, and by an IPv4 one inside."""
+    assert may_be_called(address)
 
 
 @given(st.ip_addresses(v=4))

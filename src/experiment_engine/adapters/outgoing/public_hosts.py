@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
+_UNICAST = IPv6Network("2000::/3")  # what is given out; beside it lie site-local and reserved ones
 # The last four bytes are an IPv4 address: behind NAT64, and in the old "compatible" form.
 _ENDS_IN_IPV4 = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
 
@@ -51,6 +52,8 @@ def may_be_called(address: str, *, loopback: bool = False) -> bool:
     if loopback and found.is_loopback:
         return True
     inside = _inside(found) if isinstance(found, IPv6Address) else []
+    if isinstance(found, IPv6Address) and not inside and found not in _UNICAST:
+        return False
     return all(one.is_global and not one.is_multicast for one in (found, *inside))
 
 

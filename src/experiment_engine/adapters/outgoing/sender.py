@@ -81,10 +81,12 @@ class OutgoingSender:
             return Answer(Verdict.NOT_TAKEN, "not_public", excerpt(str(error).encode()))
         except (OSError, UnicodeError) as error:  # no such name, or none at all
             return Answer(Verdict.NOT_TAKEN, "dns_failed", excerpt(str(error).encode()))
+        secrets = (call.address,) if call.address else ()
         try:
-            return _of_reply(await exchange(self._client, request, self._time_limit))
+            reply = await exchange(self._client, request, self._time_limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it may have been written
-            return of_failure(error)
+            return of_failure(error, secrets)
+        return _of_reply(reply, secrets)
 
     async def close(self) -> None:
         """Give back the connections; a later call is answered with `closed`."""
@@ -130,13 +132,13 @@ def body_of(call: Call, at: Instant) -> bytes:
     return msgspec.json.encode({"type": "message.due", "timestamp": iso(at), "data": data})
 
 
-def _of_reply(reply: Reply) -> Answer:
+def _of_reply(reply: Reply, secrets: tuple[str, ...]) -> Answer:
     taken = reply.status in SUCCESSES
     meaning = ACCEPTED if taken else of_status(reply.status)
     return Answer(
         verdict=meaning.verdict,
         reason="accepted" if taken else f"http_{reply.status}",
-        answer=excerpt(reply.body or b""),
+        answer=excerpt(reply.body or b"", secrets),
         status=reply.status,
         retry_after=retry_after(reply.headers),
         whole_call=False,
