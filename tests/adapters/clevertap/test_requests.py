@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from experiment_engine.adapters.calling.posting import Unsendable
 from experiment_engine.adapters.clevertap.payload import (
     EXTERNAL_TRIGGER_PATH,
     PUSH_PATH,
     WHATSAPP_PATH,
-    Unsendable,
     to_request,
 )
 from experiment_engine.domain.delivery.message import Call, Content

@@ -22,8 +22,9 @@ from tests.support.partner_doubles import (
 )
 
 from experiment_engine.adapters.calling.client import open_client
+from experiment_engine.adapters.calling.posting import Unsendable
 from experiment_engine.adapters.fcm.credentials import GoogleTokens, NoToken, ServiceAccount
-from experiment_engine.adapters.fcm.payload import Unsendable, to_body
+from experiment_engine.adapters.fcm.payload import to_body
 from experiment_engine.adapters.fcm.sender import FcmSender
 from experiment_engine.domain.delivery.message import Answer, Call, Content, Verdict
 from experiment_engine.domain.errors import ConfigurationError
@@ -179,6 +180,28 @@ def test_google_refuses(double: CleverTapDouble, google: TokenServer) -> None:
     assert (answer.verdict, answer.reason) == (NOT_TAKEN, "no_token")
     assert "PRIVATE" not in answer.answer
     assert double.calls() == []
+
+
+def test_those_who_wait_for_a_token_fail_together() -> None:
+    """Google is asked once for all: while it hangs, no call waits behind the others' attempts."""
+    asked = []
+
+    def hang(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        raise httpx2.ReadTimeout("too slow")
+
+    client = httpx2.Client(transport=httpx2.MockTransport(hang))
+    account = ServiceAccount(FCM_PROJECT, {**service_account(), "token_uri": "https://x/token"})
+
+    async def many() -> list[Answer]:
+        sender = FcmSender(open_client("http://127.0.0.1:1"), PATH, GoogleTokens(account, client))
+        try:
+            return await asyncio.gather(*(sender.send(call()) for _ in range(20)))
+        finally:
+            await sender.close()
+
+    assert {answer.reason for answer in asyncio.run(many())} == {"no_token"}
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

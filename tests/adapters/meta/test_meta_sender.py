@@ -13,7 +13,8 @@ from tests.support.clevertap_double import CleverTapDouble
 from tests.support.partner_doubles import META, META_TOKEN, PHONE_NUMBER_ID
 
 from experiment_engine.adapters.calling.client import open_client
-from experiment_engine.adapters.meta.payload import Unsendable, to_body
+from experiment_engine.adapters.calling.posting import Unsendable
+from experiment_engine.adapters.meta.payload import to_body
 from experiment_engine.adapters.meta.sender import MetaSender
 from experiment_engine.domain.delivery.message import (
     Answer,

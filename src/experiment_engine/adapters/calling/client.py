@@ -7,7 +7,7 @@ import httpx2
 
 from experiment_engine.adapters.calling.endings import Reply, fault_of
 
-TIME_LIMIT = 15.0  # seconds for the whole call, from the first byte written to the last read
+TIME_LIMIT = 15.0  # seconds for the whole call, with whatever comes before its first byte
 CONNECT_LIMIT = 3.0
 MAX_ANSWER = 1 << 20  # bytes, after decompression
 
@@ -42,11 +42,11 @@ def open_client(
     )
 
 
-async def exchange(
-    client: httpx2.AsyncClient, request: httpx2.Request, time_limit: float = TIME_LIMIT
-) -> Reply:
-    """Make a call and read its answer; raises whatever ended it before a status arrived."""
-    deadline = asyncio.get_running_loop().time() + time_limit
+async def exchange(client: httpx2.AsyncClient, request: httpx2.Request, deadline: float) -> Reply:
+    """Make a call and read its answer; raises whatever ended it before a status arrived.
+
+    The deadline is on the event loop's clock.
+    """
     async with asyncio.timeout_at(deadline):
         response = await client.send(request, stream=True)
     try:

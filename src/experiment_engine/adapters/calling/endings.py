@@ -9,8 +9,12 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
+from experiment_engine.adapters.calling.statuses import Meaning
+from experiment_engine.adapters.json_input import BadElement, decode
 from experiment_engine.domain.delivery.message import Answer, Verdict
 from experiment_engine.domain.moments import HOUR, SECOND, Duration, to_instant
+
+Members = Mapping[str, object]
 
 MAX_EXCERPT = 500
 MAX_WAIT = HOUR
@@ -47,6 +51,35 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes | None
     fault: str = ""
+
+
+def answered(
+    reply: Reply, meaning: Meaning, reason: str, told: bytes | None, secrets: Iterable[str]
+) -> Answer:
+    """Return what a reply means for the one message of a call; `told` is kept of it, or all."""
+    return Answer(
+        verdict=meaning.verdict,
+        reason=reason,
+        answer=excerpt(reply.body or b"" if told is None else told, secrets),
+        status=reply.status,
+        retry_after=retry_after(reply.headers),
+        whole_call=False,
+    )
+
+
+def members_of(body: bytes | None) -> Members | None:
+    """Read an answer that is a JSON object; None for any other."""
+    try:
+        value = decode(body or b"")
+    except BadElement:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def error_of(said: Members | None) -> Members:
+    """Return what an answer says under `error`, as those of Google and Meta do."""
+    error = (said or {}).get("error")
+    return error if isinstance(error, dict) else {}
 
 
 def of_failure(error: Exception, secrets: Iterable[str] = ()) -> Answer:

@@ -1,14 +1,14 @@
 """What the body of a 2xx says: CleverTap can refuse, or leave users out, with HTTP 200."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
+from experiment_engine.adapters.calling.endings import Members
 from experiment_engine.adapters.calling.statuses import ACCEPTED, UNCERTAIN, Meaning
 from experiment_engine.adapters.clevertap.verdicts import of_code
-from experiment_engine.adapters.json_input import BadElement, decode
 from experiment_engine.domain.delivery.message import Call, Verdict
 from experiment_engine.domain.identifiers import UserId
 
@@ -16,7 +16,6 @@ _ABOUT_THE_FAULT = ("status", "code", "error", "message", "processed")
 _ID_KEYS = frozenset({"identity", "identities", "all_identities", "user_id", "userid", "objectid"})
 _CODE = re.compile(r"[0-9]{1,9}")
 
-Members = Mapping[str, object]
 Exceptions = dict[UserId, tuple[Verdict, str]]
 
 
@@ -27,15 +26,6 @@ class Outcome:
     meaning: Meaning
     reason: str
     exceptions: Exceptions = field(default_factory=dict)
-
-
-def members_of(body: bytes | None) -> Members | None:
-    """Read an answer that is a JSON object; None for any other."""
-    try:
-        value = decode(body or b"")
-    except BadElement:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def outcome_of(call: Call, said: Members) -> Outcome:

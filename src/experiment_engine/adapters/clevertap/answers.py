@@ -1,16 +1,11 @@
 """What an answer of CleverTap, or the lack of one, means for the messages of a call."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from experiment_engine.adapters.calling.endings import Reply, excerpt, retry_after
+from experiment_engine.adapters.calling.endings import Members, Reply, answered, members_of
 from experiment_engine.adapters.calling.statuses import SUCCESSES, UNCERTAIN, of_status
-from experiment_engine.adapters.clevertap.answer_bodies import (
-    Members,
-    Outcome,
-    members_of,
-    outcome_of,
-    telling,
-)
+from experiment_engine.adapters.clevertap.answer_bodies import Outcome, outcome_of, telling
 from experiment_engine.domain.delivery.message import Answer, Call
 
 
@@ -18,12 +13,9 @@ def of_reply(call: Call, reply: Reply, secrets: Iterable[str] = ()) -> Answer:
     """Classify an answer of which at least the status arrived: a 4xx is one even if cut short."""
     said = members_of(reply.body)
     outcome = _outcome(call, reply, said)
-    return Answer(
-        verdict=outcome.meaning.verdict,
-        reason=outcome.reason,
-        answer=excerpt(telling(said) if said else reply.body or b"", secrets),
-        status=reply.status,
-        retry_after=retry_after(reply.headers),
+    told = telling(said) if said else None
+    return replace(
+        answered(reply, outcome.meaning, outcome.reason, told, secrets),
         whole_call=outcome.meaning.whole_call,
         exceptions=outcome.exceptions,
     )

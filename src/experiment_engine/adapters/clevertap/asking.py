@@ -11,8 +11,7 @@ from typing import Literal
 
 import httpx2
 
-from experiment_engine.adapters.calling.endings import excerpt, of_failure
-from experiment_engine.adapters.clevertap.answer_bodies import members_of
+from experiment_engine.adapters.calling.endings import excerpt, members_of, of_failure
 from experiment_engine.adapters.clevertap.events_api import PATH
 from experiment_engine.adapters.clevertap.sender import Account
 from experiment_engine.domain.moments import Instant, to_datetime, to_instant

@@ -7,6 +7,7 @@ github.com/CleverTap/clevertap-support-snippets.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from experiment_engine.adapters.calling.posting import Unsendable
 from experiment_engine.domain.delivery.message import Call
 
 PUSH_PATH = "/1/send/push.json"
@@ -15,14 +16,6 @@ WHATSAPP_PATH = "/1/send/whatsapp.json"
 
 WhatsAppEndpoint = Literal["externaltrigger", "whatsapp"]
 Json = dict[str, object]
-
-
-class Unsendable(Exception):
-    """A call that cannot be put into CleverTap's words; `reason` is a code."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def to_request(call: Call, whatsapp_endpoint: WhatsAppEndpoint) -> tuple[str, Json]:

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx2
-import msgspec
 
-from experiment_engine.adapters.calling.client import TIME_LIMIT, exchange, open_client
-from experiment_engine.adapters.calling.endings import of_failure
+from experiment_engine.adapters.calling.client import TIME_LIMIT, open_client
+from experiment_engine.adapters.calling.posting import Unsendable, post, within, written
 from experiment_engine.adapters.clevertap.answers import of_reply
-from experiment_engine.adapters.clevertap.payload import Unsendable, WhatsAppEndpoint, to_request
-from experiment_engine.domain.delivery.message import Answer, Call, Verdict
+from experiment_engine.adapters.clevertap.payload import WhatsAppEndpoint, to_request
+from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import ConfigurationError
 
 __all__ = ["BASE_URLS", "Account", "CleverTapSender", "base_url", "open_client"]
@@ -73,21 +73,20 @@ class CleverTapSender:
         """Make the call once; every way it can end is an Answer, except being cancelled."""
         try:
             path, content = to_request(call, self._whatsapp_endpoint)
-            body = msgspec.json.encode(content)
         except Unsendable as error:
-            return Answer(Verdict.REFUSED, error.reason, whole_call=False)
-        except UnicodeEncodeError:  # a lone surrogate in somebody's name
-            return Answer(Verdict.REFUSED, "not_writable")
-        if self._client.is_closed:
-            return Answer(Verdict.NOT_TAKEN, "closed", whole_call=False)
-        secrets = (self._account.passcode,)
-        try:
-            headers = {"Content-Type": "application/json", **self._account.headers()}
-            request = self._client.build_request("POST", path, content=body, headers=headers)
-            reply = await exchange(self._client, request, self._time_limit)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may have been written
-            return of_failure(error, secrets)
-        return of_reply(call, reply, secrets)
+            return error.answer
+        body = written(call, lambda _: content)
+        if isinstance(body, Answer):
+            return body
+        return await post(
+            self._client,
+            path,
+            body,
+            read=partial(of_reply, call),
+            deadline=within(self._time_limit),
+            headers=self._account.headers(),
+            secrets=(self._account.passcode,),
+        )
 
     async def close(self) -> None:
         """Give back the connections; a later call is answered with `closed`."""

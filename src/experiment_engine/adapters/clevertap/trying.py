@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx2
 
-from experiment_engine.adapters.calling.endings import excerpt, of_failure
-from experiment_engine.adapters.clevertap.answer_bodies import members_of
+from experiment_engine.adapters.calling.endings import excerpt, members_of, of_failure
 from experiment_engine.adapters.clevertap.events_api import PATH as EVENTS_PATH
 from experiment_engine.adapters.clevertap.payload import to_request
 from experiment_engine.adapters.clevertap.sender import Account

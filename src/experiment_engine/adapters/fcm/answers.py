@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from experiment_engine.adapters.calling.endings import Reply, excerpt, retry_after
+from experiment_engine.adapters.calling.endings import (
+    Members,
+    Reply,
+    answered,
+    error_of,
+    members_of,
+)
 from experiment_engine.adapters.calling.statuses import (
     ACCEPTED,
     NOT_TAKEN,
@@ -18,10 +24,7 @@ from experiment_engine.adapters.calling.statuses import (
     Meaning,
     of_status,
 )
-from experiment_engine.adapters.json_input import BadElement, decode
 from experiment_engine.domain.delivery.message import Answer
-
-Members = Mapping[str, object]
 
 _BY_CODE: Mapping[str, Meaning] = {
     "UNREGISTERED": REFUSED,  # the app was removed, or the token is an old one
@@ -36,16 +39,9 @@ _BY_CODE: Mapping[str, Meaning] = {
 
 def of_reply(reply: Reply, secrets: Iterable[str] = ()) -> Answer:
     """Classify an answer of which at least the status arrived."""
-    said = _members(reply.body)
+    said = members_of(reply.body)
     meaning, reason = _meaning(reply, said)
-    return Answer(
-        verdict=meaning.verdict,
-        reason=reason,
-        answer=excerpt(_telling(said) if said else reply.body or b"", secrets),
-        status=reply.status,
-        retry_after=retry_after(reply.headers),
-        whole_call=False,
-    )
+    return answered(reply, meaning, reason, _telling(said) if said else None, secrets)
 
 
 def _meaning(reply: Reply, said: Members | None) -> tuple[Meaning, str]:
@@ -61,22 +57,9 @@ def _meaning(reply: Reply, said: Members | None) -> tuple[Meaning, str]:
     return UNCERTAIN, "status_unclear"
 
 
-def _members(body: bytes | None) -> Members | None:
-    try:
-        value = decode(body or b"")
-    except BadElement:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _error(said: Members | None) -> Members:
-    error = (said or {}).get("error")
-    return error if isinstance(error, dict) else {}
-
-
 def _code(said: Members | None) -> str:
     """Return Firebase's own code among the details; '' for none that we know."""
-    details = _error(said).get("details")
+    details = error_of(said).get("details")
     for detail in details if isinstance(details, list) else ():
         code = detail.get("errorCode") if isinstance(detail, dict) else None
         if isinstance(code, str) and code in _BY_CODE:
@@ -86,7 +69,7 @@ def _code(said: Members | None) -> str:
 
 def _telling(said: Members) -> bytes:
     """Keep what speaks of the message or its fault."""
-    error = _error(said)
+    error = error_of(said)
     told = {
         name: error[name]
         for name in ("code", "status", "message")

@@ -73,17 +73,25 @@ class GoogleTokens:
         except ValueError:  # its text may quote the key
             raise _unreadable("the key in it cannot be used") from None
         self._client = client or httpx2.Client(timeout=_TIME_LIMIT, trust_env=False)
-        self._one_at_a_time = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
 
     async def token(self) -> str:
-        """Return a token that holds for now; raises NoToken."""
-        async with self._one_at_a_time:
-            if not self._credentials.valid:
-                try:
-                    await asyncio.to_thread(self._credentials.refresh, self._ask)
-                except Exception as error:  # noqa: BLE001 - whatever it is, no message was sent
-                    raise NoToken(type(error).__name__) from None
+        """Return a token that holds for now; raises NoToken, for all who wait for it at once."""
+        if not self._credentials.valid:
+            try:
+                async with asyncio.timeout(_TIME_LIMIT):
+                    await asyncio.shield(self._refreshing())
+            except Exception as error:  # noqa: BLE001 - whatever it is, no message was sent
+                raise NoToken(type(error).__name__) from None
         return cast("str", self._credentials.token)
+
+    def _refreshing(self) -> "asyncio.Task[None]":
+        """Return the one request that is under way; the library may not be used by two threads."""
+        if self._asking is None or self._asking.done():
+            refresh = asyncio.to_thread(self._credentials.refresh, self._ask)
+            self._asking = asyncio.create_task(refresh)
+            self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        return self._asking
 
     def _ask(
         self,

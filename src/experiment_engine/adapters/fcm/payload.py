@@ -4,17 +4,10 @@ Facts: https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages.
 are text, and a message has at most 4,096 bytes.
 """
 
+from experiment_engine.adapters.calling.posting import Unsendable
 from experiment_engine.domain.delivery.message import Call
 
 Json = dict[str, object]
-
-
-class Unsendable(Exception):
-    """A call that cannot be put into Firebase's words; `reason` is a code."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def to_body(call: Call) -> Json:

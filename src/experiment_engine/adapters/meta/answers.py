@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from experiment_engine.adapters.calling.endings import Reply, excerpt, retry_after
+from experiment_engine.adapters.calling.endings import (
+    Members,
+    Reply,
+    answered,
+    error_of,
+    members_of,
+)
 from experiment_engine.adapters.calling.statuses import (
     ACCEPTED,
     NOT_TAKEN,
@@ -18,10 +24,7 @@ from experiment_engine.adapters.calling.statuses import (
     Meaning,
     of_status,
 )
-from experiment_engine.adapters.json_input import BadElement, decode
 from experiment_engine.domain.delivery.message import Answer
-
-Members = Mapping[str, object]
 
 _BY_CODE: Mapping[int, Meaning] = {
     # Too many calls, messages, or messages to this one user: nothing was taken, wait.
@@ -36,16 +39,9 @@ _ABOUT_THE_FAULT = ("code", "type", "message", "fbtrace_id")
 
 def of_reply(reply: Reply, secrets: Iterable[str] = ()) -> Answer:
     """Classify an answer of which at least the status arrived."""
-    said = _members(reply.body)
+    said = members_of(reply.body)
     meaning, reason = _meaning(reply, said)
-    return Answer(
-        verdict=meaning.verdict,
-        reason=reason,
-        answer=excerpt(_telling(said) if said else reply.body or b"", secrets),
-        status=reply.status,
-        retry_after=retry_after(reply.headers),
-        whole_call=False,
-    )
+    return answered(reply, meaning, reason, _telling(said) if said else None, secrets)
 
 
 def _meaning(reply: Reply, said: Members | None) -> tuple[Meaning, str]:
@@ -60,21 +56,8 @@ def _meaning(reply: Reply, said: Members | None) -> tuple[Meaning, str]:
     return UNCERTAIN, "status_unclear"
 
 
-def _members(body: bytes | None) -> Members | None:
-    try:
-        value = decode(body or b"")
-    except BadElement:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _error(said: Members | None) -> Members:
-    error = (said or {}).get("error")
-    return error if isinstance(error, dict) else {}
-
-
 def _code(said: Members | None) -> int:
-    code = _error(said).get("code")
+    code = error_of(said).get("code")
     return code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 10**9 else 0
 
 
@@ -87,7 +70,7 @@ def _message_id(said: Members) -> str | None:
 
 def _telling(said: Members) -> bytes:
     """Keep what speaks of the message or its fault; the phone that is echoed is personal data."""
-    error = _error(said)
+    error = error_of(said)
     told = {
         name: error[name] for name in _ABOUT_THE_FAULT if isinstance(error.get(name), str | int)
     }

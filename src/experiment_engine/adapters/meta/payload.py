@@ -7,6 +7,7 @@ id travels as `biz_opaque_callback_data` and comes back with every report about 
 import re
 from collections.abc import Callable, Mapping
 
+from experiment_engine.adapters.calling.posting import Unsendable
 from experiment_engine.domain.delivery.message import Call, MessageTemplate
 
 Json = dict[str, object]
@@ -21,14 +22,6 @@ _VALUES: Mapping[str, Callable[[Call], str]] = {
     "deep_link": lambda call: call.link,
     "experiment_id": lambda call: call.experiment_id or "",
 }
-
-
-class Unsendable(Exception):
-    """A call that cannot be put into Meta's words; `reason` is a code."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def to_body(call: Call) -> Json:

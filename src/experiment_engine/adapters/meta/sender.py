@@ -1,13 +1,12 @@
 """How a message is handed to Meta: once, as a template message to one phone."""
 
 import httpx2
-import msgspec
 
-from experiment_engine.adapters.calling.client import TIME_LIMIT, exchange
-from experiment_engine.adapters.calling.endings import of_failure
+from experiment_engine.adapters.calling.client import TIME_LIMIT
+from experiment_engine.adapters.calling.posting import post, within, written
 from experiment_engine.adapters.meta.answers import of_reply
-from experiment_engine.adapters.meta.payload import Unsendable, to_body
-from experiment_engine.domain.delivery.message import Answer, Call, Verdict
+from experiment_engine.adapters.meta.payload import to_body
+from experiment_engine.domain.delivery.message import Answer, Call
 
 
 class MetaSender:
@@ -28,25 +27,18 @@ class MetaSender:
 
     async def send(self, call: Call) -> Answer:
         """Make the call once; every way it can end is an Answer, except being cancelled."""
-        try:
-            body = msgspec.json.encode(to_body(call))
-        except Unsendable as error:
-            return Answer(Verdict.REFUSED, error.reason, whole_call=False)
-        except UnicodeEncodeError:  # a lone surrogate in somebody's name
-            return Answer(Verdict.REFUSED, "not_writable", whole_call=False)
-        if self._client.is_closed:
-            return Answer(Verdict.NOT_TAKEN, "closed", whole_call=False)
-        secrets = (self._access_token, call.address or self._access_token)
-        headers = {
-            "Content-Type": "application/json",
-            "Authorization": f"Bearer {self._access_token}",
-        }
-        try:
-            request = self._client.build_request("POST", self._path, content=body, headers=headers)
-            reply = await exchange(self._client, request, self._time_limit)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may have been written
-            return of_failure(error, secrets)
-        return of_reply(reply, secrets)
+        body = written(call, to_body)
+        if isinstance(body, Answer):
+            return body
+        return await post(
+            self._client,
+            self._path,
+            body,
+            read=of_reply,
+            deadline=within(self._time_limit),
+            headers={"Authorization": f"Bearer {self._access_token}"},
+            secrets=(self._access_token, call.address or self._access_token),
+        )
 
     async def close(self) -> None:
         """Give back the connections; a later call is answered with `closed`."""

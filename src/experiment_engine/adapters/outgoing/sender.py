@@ -1,13 +1,14 @@
 """How a message is handed to somebody's own webhook: signed, once, to a public machine only."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
-import msgspec
 
-from experiment_engine.adapters.calling.client import CONNECT_LIMIT, TIME_LIMIT, exchange
-from experiment_engine.adapters.calling.endings import Reply, excerpt, of_failure, retry_after
+from experiment_engine.adapters.calling.client import CONNECT_LIMIT, TIME_LIMIT
+from experiment_engine.adapters.calling.endings import Reply, answered, excerpt
+from experiment_engine.adapters.calling.posting import post, within, written
 from experiment_engine.adapters.calling.statuses import ACCEPTED, SUCCESSES, of_status
 from experiment_engine.adapters.outgoing.public_hosts import (
     Lookup,
@@ -68,56 +69,45 @@ class OutgoingSender:
     async def send(self, call: Call) -> Answer:
         """Make the call once; every way it can end is an Answer, except being cancelled."""
         now = self._clock.now()
-        try:
-            body = body_of(call, now)
-        except UnicodeEncodeError:  # a lone surrogate in somebody's name
-            return Answer(Verdict.REFUSED, "not_writable", whole_call=False)
-        if self._client.is_closed:
-            return Answer(Verdict.NOT_TAKEN, "closed", whole_call=False)
+        body = written(call, lambda call: content_of(call, now))
+        if isinstance(body, Answer):
+            return body
+        url, deadline = httpx2.URL(self._receiver.url), within(self._time_limit)
         try:
             async with asyncio.timeout(CONNECT_LIMIT):
-                request = await self._request(call, body, now)
+                address = await self._address(url)
         except NotPublic as error:
             return Answer(Verdict.NOT_TAKEN, "not_public", excerpt(str(error).encode()))
         except (OSError, UnicodeError) as error:  # no such name, or none at all
             return Answer(Verdict.NOT_TAKEN, "dns_failed", excerpt(str(error).encode()))
-        secrets = (call.address,) if call.address else ()
-        try:
-            reply = await exchange(self._client, request, self._time_limit)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may have been written
-            return of_failure(error, secrets)
-        return _of_reply(reply, secrets)
+        signed = self._receiver.key.headers(call.experiment_id or call.id, now, body)
+        return await post(
+            self._client,
+            url.copy_with(host=address),
+            body,
+            read=_of_reply,
+            deadline=deadline,
+            headers={"Host": url.netloc.decode("ascii"), **signed},
+            secrets=(call.address,) if call.address else (),
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
+        )
 
     async def close(self) -> None:
         """Give back the connections; a later call is answered with `closed`."""
         await self._client.aclose()
 
-    async def _request(self, call: Call, body: bytes, now: Instant) -> httpx2.Request:
-        """Build the request to the address that was judged, under the name of its host."""
-        receiver = self._receiver
-        url = httpx2.URL(receiver.url)
-        port = url.port or _PORTS[url.scheme]
-        address = await checked_address(
-            url.raw_host.decode("ascii"), port, loopback=receiver.loopback, lookup=self._lookup
-        )
+    async def _address(self, url: httpx2.URL) -> str:
+        """Return the address that was judged; the call goes to it, under the name of its host."""
+        host, port = url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+        allowed = self._receiver.loopback
+        address = await checked_address(host, port, loopback=allowed, lookup=self._lookup)
         if url.scheme != "https" and not is_loopback(address):
             raise NotPublic(f"{url.host} is not this machine: write https://")
-        headers = {
-            "Content-Type": "application/json",
-            "Host": url.netloc.decode("ascii"),
-            **receiver.key.headers(call.experiment_id or call.id, now, body),
-        }
-        return self._client.build_request(
-            "POST",
-            url.copy_with(host=address),
-            content=body,
-            headers=headers,
-            extensions={"sni_hostname": url.raw_host.decode("ascii")},
-        )
+        return address
 
 
-def body_of(call: Call, at: Instant) -> bytes:
-    """Write what the receiver needs to send one message, in the shape of Standard Webhooks."""
+def content_of(call: Call, at: Instant) -> Mapping[str, object]:
+    """Return what the receiver needs to send one message, in the shape of Standard Webhooks."""
     content = call.content
     data: dict[str, str] = {
         "experiment_id": call.experiment_id or "",
@@ -129,17 +119,10 @@ def body_of(call: Call, at: Instant) -> bytes:
     }
     if call.address is not None:
         data["address"] = call.address
-    return msgspec.json.encode({"type": "message.due", "timestamp": iso(at), "data": data})
+    return {"type": "message.due", "timestamp": iso(at), "data": data}
 
 
-def _of_reply(reply: Reply, secrets: tuple[str, ...]) -> Answer:
+def _of_reply(reply: Reply, secrets: Iterable[str]) -> Answer:
     taken = reply.status in SUCCESSES
     meaning = ACCEPTED if taken else of_status(reply.status)
-    return Answer(
-        verdict=meaning.verdict,
-        reason="accepted" if taken else f"http_{reply.status}",
-        answer=excerpt(reply.body or b"", secrets),
-        status=reply.status,
-        retry_after=retry_after(reply.headers),
-        whole_call=False,
-    )
+    return answered(reply, meaning, "accepted" if taken else f"http_{reply.status}", None, secrets)
