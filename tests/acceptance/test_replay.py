@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import sqlite3
 import zipfile
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ from tests.support.server import Command, Ended, run_commands
 MORNING = datetime(2026, 9, 1, 5, 30, tzinfo=UTC)
 
 
-def exported(number: int, user: str, name: str, at: datetime) -> bytes:
+def exported(
+    number: int, user: str, name: str, at: datetime, properties: dict[str, str] | None = None
+) -> bytes:
     """Return an event as Amplitude's Export API writes it."""
     event = {
         "$insert_id": f"insert-{number}",
         "event_type": name,
         "user_id": user,
         "event_time": at.strftime("%Y-%m-%d %H:%M:%S.%f"),
-        "event_properties": {"language": "Hindi"},
+        "event_properties": {"language": "Hindi", **(properties or {})},
         "user_properties": {},
         "device_id": None,
     }
@@ -112,3 +116,48 @@ def test_a_broken_file_is_named(folder: Path, tmp_path: Path) -> None:
     assert ended.status == 1
     assert "cut.json.gz" in ended.errors
     assert "export it again" in ended.errors
+
+
+@pytest.fixture
+def sent_before(folder: Path, tmp_path: Path) -> Path:
+    """Return an export of twenty messages of an earlier engine, five of which led to the goal."""
+    lines = []
+    for user in range(20):
+        at = MORNING + timedelta(minutes=user)
+        lines.append(exported(3 * user, f"s{user}", "experiment_sent", at, COMBO))
+        if user < 5:
+            lines.append(exported(3 * user + 1, f"s{user}", GOAL, at + timedelta(hours=1)))
+    late = MORNING + timedelta(days=9)
+    lines.append(exported(99, "s99", "experiment_sent", late, COMBO))
+    (tmp_path / "sent.json").write_bytes(b"".join(lines))
+    return tmp_path / "sent.json"
+
+
+COMBO = {"cohort": COHORT, "combo_key": "2min|push|helpful|none"}
+DATABASE = "data/experiment_engine.db"
+
+
+def test_what_was_sent_before_is_learned_on_demand(folder: Path, sent_before: Path) -> None:
+    """Rows with combo and time of the send become trials with --learn alone, and go again."""
+    told = answer(run(folder, str(sent_before), "--json"))["history"]
+    assert told["learned"] is False
+    assert not (folder / DATABASE).exists()
+
+    learned = answer(run(folder, str(sent_before), "--learn", "--json"))["history"]
+    assert learned == {**told, "learned": True}
+    assert (learned["trials"], learned["successes"]) == (20, 5)
+    assert learned["left_out"] == {"window_open": 1}
+    assert counted(folder) == [("2min|push|helpful|none", 20, 5)]
+    assert "20 trials, 5 successes (learned)" in run(folder, str(sent_before), "--learn").output
+    assert counted(folder) == [("2min|push|helpful|none", 20, 5)]
+
+    assert answer(run(folder, "--unlearn", "--json")) == {"history": {}}
+    assert counted(folder) == []
+
+
+def counted(folder: Path) -> list[tuple[str, int, int]]:
+    """Return what learning has of all hours, as the database says it."""
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        assert connection.execute("SELECT count(*) FROM experiment").fetchone() == (0,)
+        query = "SELECT combo_key, trials, successes FROM combo_count WHERE hour = -1"
+        return connection.execute(query).fetchall()

@@ -64,7 +64,7 @@ def _kill_and_compare(folder: Path, kills: int, *, reads: bool) -> None:
     for promise, broken in judge(history, ledger, stored):
         assert not broken, f"{promise}: {broken}"
     assert states["unknown"] <= hits["worker"] * 2 * IN_FLIGHT
-    assert states["sent"] > 10 * kills, "too little happened"
+    assert states["sent"] > 2 * kills, "too little happened"
     assert reads == bool(history.told)
 
 

@@ -179,7 +179,7 @@ def cohort_results(
     frozen: str | None = None,
 ) -> CohortResults:
     """Work out what a cohort has achieved."""
-    messaged = [c for c in counted.totals if c.counted_for != Group.HOLDOUT]
+    messaged = [c for c in counted.totals if c.counted_for not in (Group.HOLDOUT, Group.HISTORY)]
     held_out = [c for c in counted.totals if c.counted_for == Group.HOLDOUT]
     trials, converted = sum(c.trials for c in messaged), sum(c.successes for c in messaged)
     held_trials, held_back = (

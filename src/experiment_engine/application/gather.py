@@ -16,6 +16,7 @@ from experiment_engine.domain.bandit.change_alarm import Change, changes
 from experiment_engine.domain.bandit.context import ContextLevels
 from experiment_engine.domain.bandit.delay_curve import DelayCurve, weighed_trials
 from experiment_engine.domain.bandit.policies import build_policy
+from experiment_engine.domain.bandit.reward import OWN
 from experiment_engine.domain.bandit.snapshot import PolicyInForce, Snapshot
 from experiment_engine.domain.bandit.statistics import Floats, Statistics
 from experiment_engine.domain.cohorts.cohort import Cohort
@@ -198,7 +199,7 @@ def _suspect(
     since, until = max(hour_of(now) - _RECENT_HOURS, trusted), hour_of(now) + 1
     spans = ((0, since), (since, until))
     before, recent = (evidence.trials(mode, name, span) for span in spans)
-    told_before, told = (_told(evidence.ages(mode, name, span)) for span in spans)
+    told_before, told = (_told(evidence.ages(mode, name, span, OWN)) for span in spans)
     records = {
         key: Record(before.get(key[0], 0), told_before.get(key, 0), recent.get(key[0], 0), number)
         for key, number in told.items()

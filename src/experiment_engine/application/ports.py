@@ -20,6 +20,7 @@ from experiment_engine.application.evidence import (
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.page_records import ProcessRecord
 from experiment_engine.application.watch import Logbook, Watching
+from experiment_engine.domain.bandit.reward import TEACHING, Group
 from experiment_engine.domain.bandit.snapshot import Snapshot
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.user import User
@@ -251,7 +252,13 @@ class Evidence(Measuring, Watching, Noticing, Protocol):
         What is older comes in one bucket (hour 0), or `by_day` in one a day (its first hour).
         """
 
-    def ages(self, mode: Mode, cohort: CohortName, hours: tuple[int, int]) -> Sequence[AgeCount]:
+    def ages(
+        self,
+        mode: Mode,
+        cohort: CohortName,
+        hours: tuple[int, int],
+        groups: Sequence[Group] = TEACHING,
+    ) -> Sequence[AgeCount]:
         """Return successes of messaged users by combo, source and age, for triggers in a span.
 
         The span of hours is half open.
@@ -260,7 +267,7 @@ class Evidence(Measuring, Watching, Noticing, Protocol):
     def trials(
         self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
     ) -> Mapping[ComboKey, int]:
-        """Return the trials of messaged users by combo, for triggers in a half-open span."""
+        """Return the engine's own trials by combo, for triggers in a half-open span."""
 
     def days(
         self, mode: Mode, cohort: CohortName, hours: tuple[int, int]

@@ -147,6 +147,7 @@ class Report:
             counts = self.reading.combo_counts_since(self.mode, name, since)
         messaged = [c for c in counts if c.counted_for != Group.HOLDOUT]
         held_out = [c for c in counts if c.counted_for == Group.HOLDOUT]
+        before = [c for c in counts if c.counted_for == Group.HISTORY]
         total, converted = experiments.get(False, 0), sum(c.converted for c in messaged)
         top, worst = self._leagues([c for c in messaged if c.counted_for == Group.COMBO])
         return {
@@ -164,6 +165,10 @@ class Report:
                 "experiments": experiments.get(True, 0),
                 "trials": sum(c.trials for c in held_out),
                 "converted": sum(c.successes for c in held_out),
+            },
+            "history": {
+                "trials": sum(c.trials for c in before),
+                "successes": sum(c.successes for c in before),
             },
             "mode": self.mode.value,
             "paused": sorted(self.reading.paused()),

@@ -17,7 +17,7 @@ from experiment_engine.application.evidence import (
     StoredSnapshot,
 )
 from experiment_engine.domain.bandit.context import ContextLevels
-from experiment_engine.domain.bandit.reward import TEACHING, Group
+from experiment_engine.domain.bandit.reward import OWN, TEACHING, Group
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.identifiers import CohortName, ComboKey, SnapshotId
@@ -27,7 +27,6 @@ _HOURS_A_DAY = 24
 _count = tables.combo_count.c
 _told = tables.conversion_count.c
 _kept = tables.snapshot.c
-_TEACHING = [group.value for group in TEACHING]
 
 
 class EvidenceReader(MeasuringStatements, NoticingStatements):
@@ -91,7 +90,13 @@ class EvidenceReader(MeasuringStatements, NoticingStatements):
             for hour, levels, key, late, n, s in self._rows(query)
         ]
 
-    def ages(self, mode: Mode, cohort: CohortName, hours: tuple[int, int]) -> Sequence[AgeCount]:
+    def ages(
+        self,
+        mode: Mode,
+        cohort: CohortName,
+        hours: tuple[int, int],
+        groups: Sequence[Group] = TEACHING,
+    ) -> Sequence[AgeCount]:
         """Return successes of messaged users by combo, source and age, for triggers in a span.
 
         The span of hours is half open.
@@ -103,7 +108,7 @@ class EvidenceReader(MeasuringStatements, NoticingStatements):
                 _told.cohort == cohort,
                 _told.hour >= hours[0],
                 _told.hour < hours[1],
-                _told.counted_for.in_(_TEACHING),
+                _told.counted_for.in_([group.value for group in groups]),
                 *self._remembered(mode, cohort, _told),
             )
             .group_by(_told.combo_key, _told.source, _told.age_bucket)
@@ -116,11 +121,11 @@ class EvidenceReader(MeasuringStatements, NoticingStatements):
     def trials(
         self, mode: Mode, cohort: CohortName, hours: tuple[int, int]
     ) -> Mapping[ComboKey, int]:
-        """Return the trials of messaged users by combo, for triggers in a half-open span."""
+        """Return the engine's own trials by combo, for triggers in a half-open span."""
         query = (
             select(_count.combo_key, func.sum(_count.trials))
             .where(
-                *_messaged(mode, cohort),
+                *_messaged(mode, cohort, OWN),
                 _count.hour >= hours[0],
                 _count.hour < hours[1],
                 *self._remembered(mode, cohort, _count),
@@ -245,9 +250,11 @@ def consistent(readers: Engine) -> Iterator[EvidenceReader]:
         connection.rollback()
 
 
-def _messaged(mode: Mode, cohort: CohortName) -> tuple[Any, ...]:
+def _messaged(
+    mode: Mode, cohort: CohortName, groups: Sequence[Group] = TEACHING
+) -> tuple[Any, ...]:
     return (
         _count.mode == mode.value,
         _count.cohort == cohort,
-        _count.counted_for.in_(_TEACHING),
+        _count.counted_for.in_([group.value for group in groups]),
     )

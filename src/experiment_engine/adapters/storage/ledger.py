@@ -20,6 +20,8 @@ from experiment_engine.domain.identifiers import (
 )
 from experiment_engine.domain.moments import Instant
 
+_HISTORY = Group.HISTORY.value
+_COUNTERS = (tables.combo_count, tables.conversion_count)
 _SUMS = tuple(Counts.__dataclass_fields__)
 _EXPERIMENT = [
     tables.experiment.c[name.strip()] for name in statements.EXPERIMENT_COLUMNS.split(",")
@@ -56,7 +58,7 @@ class LedgerStatements:
         return int(self.core.execute(query).scalar() or 0)
 
     def count_sums(self) -> Mapping[CounterKey, Counts]:
-        """Return every counter of every hour."""
+        """Return every counter of every hour but those of history: no experiment tells of it."""
         count = tables.combo_count.c
         query = select(
             count.mode,
@@ -66,7 +68,7 @@ class LedgerStatements:
             count.combo_key,
             count.counted_for,
             *(count[name] for name in _SUMS),
-        ).where(count.hour != tables.ALL_HOURS)
+        ).where(count.hour != tables.ALL_HOURS, count.counted_for != _HISTORY)
         return {
             (
                 Mode(mode),
@@ -82,7 +84,8 @@ class LedgerStatements:
 
     def conversion_sums(self) -> Mapping[ToldKey, int]:
         """Return how many conversions were told, by hour, combo, source and age."""
-        found = self.core.execute(select(tables.conversion_count))
+        told = tables.conversion_count
+        found = self.core.execute(select(told).where(told.c.counted_for != _HISTORY))
         return {
             (
                 Mode(row.mode),
@@ -99,21 +102,47 @@ class LedgerStatements:
 
     def replace_counts(self, changes: Changes, from_hour: int) -> None:
         """Put these counters in place of all from an hour on, and add up those of all hours."""
-        count, told = tables.combo_count, tables.conversion_count
-        self.core.execute(delete(count).where(count.c.hour >= from_hour))
-        self.core.execute(delete(told).where(told.c.hour >= from_hour))
+        for table in _COUNTERS:
+            by = table.c
+            self.core.execute(
+                delete(table).where(by.hour >= from_hour, by.counted_for != _HISTORY)
+            )
         self.core.execute(
             delete(tables.progress).where(tables.progress.c.name.startswith("fold:"))
         )
+        self._add(changes, from_hour)
+
+    def first_hours(self, mode: Mode) -> Mapping[CohortName, int]:
+        """Return the hour of the first trigger that the engine itself counted, by cohort."""
+        count = tables.combo_count.c
+        query = select(count.cohort, func.min(count.hour)).where(
+            count.mode == mode.value,
+            count.hour != tables.ALL_HOURS,
+            count.counted_for != _HISTORY,
+        )
+        found = self.core.execute(query.group_by(count.cohort))
+        return {CohortName(cohort): int(hour) for cohort, hour in found}
+
+    def replace_history(self, mode: Mode, changes: Changes) -> None:
+        """Put these counts in the place of all that history has told before."""
+        for table in _COUNTERS:
+            by = table.c
+            self.core.execute(
+                delete(table).where(by.mode == mode.value, by.counted_for == _HISTORY)
+            )
+        self._add(changes, 0)
+
+    def _add(self, changes: Changes, from_hour: int) -> None:
+        """Add counters from an hour on, and put the sums of all hours in the place of the old."""
         counted = [
             {**_named(key), **dict(zip(_SUMS, astuple(sums), strict=True))}
             for key, sums in changes.counts.items()
             if key[2] >= from_hour
         ]
-        add_up(self.core, count, counted)
+        add_up(self.core, tables.combo_count, counted)
         add_up(
             self.core,
-            told,
+            tables.conversion_count,
             [
                 {
                     "mode": mode.value,

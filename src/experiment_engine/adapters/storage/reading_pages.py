@@ -22,7 +22,7 @@ from experiment_engine.application.page_records import (
     WaitingCount,
 )
 from experiment_engine.application.report_records import KeptEvent, QuarantineRecord
-from experiment_engine.domain.bandit.reward import TEACHING
+from experiment_engine.domain.bandit.reward import TEACHING, Group
 from experiment_engine.domain.delivery.experiment import Mode, State
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import DAY, Duration, Instant
@@ -71,6 +71,7 @@ class PageReader:
                 _count.mode == mode.value,
                 _count.cohort == cohort,
                 _count.hour >= max(0, from_day * _HOURS_A_DAY),
+                _count.counted_for != Group.HISTORY.value,
             )
             .group_by(day, _count.combo_key, _count.counted_for)
             .order_by(day, _count.combo_key)

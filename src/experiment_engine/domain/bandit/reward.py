@@ -20,6 +20,7 @@ class Group(StrEnum):
     POSTPONED = "postponed"  # messaged after the quiet hours: counts in no combo's rate (R8)
     REPLACED = "replaced"  # something else went out than what was drawn: teaches nothing
     HOLDOUT = "holdout"
+    HISTORY = "history"  # sent before the engine counted, told by exports: it only teaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Counts:
         )
 
 
-TEACHING = (Group.COMBO, Group.POSTPONED)  # whose counts the policies learn from
+OWN = (Group.COMBO, Group.POSTPONED)  # messaged users as the engine saw them
+TEACHING = (*OWN, Group.HISTORY)  # whose counts the policies learn from
 
 Told = tuple[str, int]  # who told of a success, and the bucket of its age
 

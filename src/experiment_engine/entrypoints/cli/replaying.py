@@ -1,4 +1,4 @@
-"""`replay`: history in, nothing out: what the engine would have decided, and what is usual."""
+"""`replay`: history in, nothing out: what would have been decided, what is usual, what worked."""
 
 import json as json_text
 import os
@@ -19,6 +19,12 @@ from experiment_engine.adapters.amplitude.export import facts_of, files_of
 from experiment_engine.adapters.storage.sqlite import SqliteStorage
 from experiment_engine.adapters.system.chance import ChanceOfThePast
 from experiment_engine.adapters.system.logs import Journal
+from experiment_engine.application.history import (
+    History,
+    is_of_history,
+    read_history,
+    take_in_history,
+)
 from experiment_engine.application.rehearse import Rehearsal, Rehearsed
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Verdict
@@ -28,7 +34,7 @@ from experiment_engine.domain.identifiers import CohortName, ExperimentId
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.domain.rules import Rules
 from experiment_engine.engine import Engine
-from experiment_engine.settings import read_settings
+from experiment_engine.settings import Settings, read_settings
 
 _SLICE = Duration(5 * MINUTE)  # of the history, taken in at once
 _CALLS = 1_000  # of each channel at once: nobody waits for a provider
@@ -50,17 +56,34 @@ def replay(
     *paths: Annotated[
         Path, Parameter(help="Amplitude export files (.json, .json.gz, .zip) or folders of them.")
     ],
+    learn: Annotated[
+        bool,
+        Parameter(negative=(), help="Put the trials that they carry in place of earlier ones."),
+    ] = False,
+    unlearn: Annotated[
+        bool,
+        Parameter(negative=(), help="Take back what was learned from exports; needs no file."),
+    ] = False,
     json: Annotated[bool, Parameter(help="Answer as JSON.")] = False,
 ) -> None:
     """Let the engine live through exported events, and tell what it would have done.
 
     The rules and policies of the configuration run on a database that is thrown away. Nothing is
-    sent and nothing is learned: it says how many would have been written to, what would have
-    stopped messages, and how many users reach the goal by themselves, and how soon.
+    sent: it says how many would have been written to, what would have stopped messages, and how
+    many users reach the goal by themselves, and how soon.
+
+    With --learn, rows that say what was sent and when (`experiment_sent` events with `cohort` and
+    `combo_key`, as the engine tells Amplitude) become trials in the engine's own database, and
+    policies begin with them. Name all files at once: they take the place of earlier history.
     """
+    settings = read_settings(os.environ)
+    rules = bootstrap.read_rules(settings)
+    if unlearn:
+        _learn(rules, settings, History())
+        print(json_text.dumps({"history": {}}) if json else "History is forgotten.")  # noqa: T201
+        return
     if not paths:
         raise EngineError("replay: name at least one export file or folder")
-    rules = bootstrap.read_rules(read_settings(os.environ))
     wanted = {c.trigger.event for c in rules.cohorts.values()}
     wanted |= {c.goal.event for c in rules.cohorts.values()}
     wanted |= rules.opt_out_events | rules.opt_in_events
@@ -73,11 +96,20 @@ def replay(
             bars.advance(reading)
         living = bars.add_task("living through it", total=len(read.facts))
         found = _live_through(rules, read.facts, lambda done: bars.advance(living, done))
+    history = read_history([*read.sent, *read.facts], rules.cohorts, read.until)
+    if learn:
+        history = _learn(rules, settings, history)
     answer = {
         "events": read.events,
-        "of_no_use": read.events - len(read.facts) - read.unreadable,
+        "of_no_use": read.events - len(read.facts) - len(read.sent) - read.unreadable,
         "unreadable": read.unreadable,
         "cohorts": {name: _described(one) for name, one in found.items()},
+        "history": {
+            "learned": learn,
+            "trials": len(history.trials),
+            "successes": sum(trial.converted is not None for trial in history.trials),
+            "left_out": dict(history.left_out),
+        },
     }
     print(json_text.dumps(answer) if json else _text(answer))  # noqa: T201 - the answer
 
@@ -87,6 +119,8 @@ class _Read:
 
     def __init__(self) -> None:
         self.facts: list[Happened] = []
+        self.sent: list[Happened] = []  # messages of the past, with their combo
+        self.until = Instant(0)  # the newest moment that they tell of
         self.events = self.unreadable = 0
 
     def add(self, file: Path, wanted: set[Any]) -> None:
@@ -94,10 +128,19 @@ class _Read:
         for fact in facts_of(file):
             self.events += 1
             if isinstance(fact, Happened):
-                if fact.name in wanted and fact.at is not None:
+                self.until = max(self.until, fact.at or self.until)
+                if is_of_history(fact):
+                    self.sent.append(fact)
+                elif fact.name in wanted and fact.at is not None:
                     self.facts.append(fact)
             elif not hasattr(fact, "name"):
                 self.unreadable += 1
+
+
+def _learn(rules: Rules, settings: Settings, history: History) -> History:
+    mode = bootstrap.mode_of(settings, rules)
+    with closing(bootstrap.open_storage(settings)) as storage:
+        return storage.run(lambda tx: take_in_history(history, mode, tx))
 
 
 def _live_through(rules: Rules, facts: list[Happened], tell: Any) -> dict[CohortName, Rehearsed]:
@@ -209,6 +252,14 @@ def _text(answer: dict[str, Any]) -> str:
             f"  not decided: {_counts(one['ignored'])}",
             f"  ended: {_counts(one['ended'])}; after quiet hours: {one['postponed']}",
             *(f"  {dimension}: {_counts(levels)}" for dimension, levels in one["drawn"].items()),
+        ]
+    past = answer["history"]
+    if past["trials"] or past["left_out"]:
+        learned = "learned" if past["learned"] else "not learned: --learn does"
+        lines += [
+            "",
+            f"sent before: {past['trials']} trials, {past['successes']} successes ({learned})",
+            f"  left out: {_counts(past['left_out'])}",
         ]
     return "\n".join(lines)
 
