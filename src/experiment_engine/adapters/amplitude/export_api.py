@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx2
 
+from experiment_engine.adapters.calling.asking import Told, ask_at, by_status
 from experiment_engine.domain.errors import PartnerRefused
 from experiment_engine.domain.moments import HOUR, Duration, Instant, to_datetime
 
+_PATH = "/api/2/export"
 READY_AFTER = Duration(2 * HOUR)
 TRIES = 4
 _WAITS = 2.0  # seconds before the second try, doubling
@@ -52,7 +54,7 @@ class ExportApi:
         """Download an hour; return the status where it is no success, 503 for no answer."""
         try:
             with self._client.stream(
-                "GET", "/api/2/export", params={"start": named, "end": named}
+                "GET", _PATH, params={"start": named, "end": named}
             ) as answer:
                 if answer.status_code != 200:  # noqa: PLR2004
                     return answer.status_code
@@ -82,4 +84,17 @@ def open_client(url: str, api_key: str, secret_key: str) -> httpx2.Client:
         timeout=httpx2.Timeout(120.0, connect=5.0),
         follow_redirects=False,
         trust_env=False,
+    )
+
+
+def ask(url: str, api_key: str, secret_key: str) -> Told:
+    """Ask for an hour before anything was uploaded: whoever is known is told that it is empty."""
+    long_ago = {"start": "20150101T00", "end": "20150101T00"}
+    return ask_at(
+        url,
+        lambda client: client.get(_PATH, params=long_ago, auth=(api_key, secret_key)),
+        lambda reply: by_status(reply.status_code, known=(200, _NONE)),
+        headers={},
+        secrets=(secret_key,),
+        mend="copy AMPLITUDE_API_KEY and AMPLITUDE_SECRET_KEY again; see AMPLITUDE_REGION",
     )

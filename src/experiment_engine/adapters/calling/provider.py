@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from experiment_engine.adapters.calling.asking import Told
 from experiment_engine.application.ports import Clock, MessageSender
 from experiment_engine.domain.delivery.address import AddressKind
 from experiment_engine.domain.identifiers import Channel
@@ -43,6 +44,7 @@ class Provider:
     needs_address: bool = False
     templates: bool = False  # it sends approved templates only
     batches: bool = False  # one call may be for several users
+    ask: Callable[[Mapping[str, str]], Told] | None = None  # whether it knows us; sends nothing
 
 
 def header_value(value: str) -> str:

@@ -4,65 +4,37 @@
 is documented, reads only, and needs the same credentials as sending does.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Literal
-
 import httpx2
 
-from experiment_engine.adapters.calling.endings import excerpt, members_of, of_failure
+from experiment_engine.adapters.calling.asking import Told, Welcome, ask_at, by_status
+from experiment_engine.adapters.calling.endings import members_of
 from experiment_engine.adapters.clevertap.events_api import PATH
 from experiment_engine.adapters.clevertap.sender import Account
-from experiment_engine.domain.moments import Instant, to_datetime, to_instant
+from experiment_engine.domain.moments import Instant, to_datetime
 
-PATIENCE = 10.0  # seconds
 _STRANGERS = frozenset({401, 403})
-_BUSY = 429
 _EVENT = "App Launched"  # every account has it
 _DAY = "%Y%m%d"
 
-Welcome = Literal["known", "unknown", "busy", "strange", "away"]
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Whether CleverTap knows us there, in which words, and its time."""
-
-    welcome: Welcome
-    said: str
-    date: Instant | None = None  # to the second
-
-
-def ask(origin: str, account: Account, at: Instant, patience: float = PATIENCE) -> Told:
+def ask(origin: str, account: Account, at: Instant) -> Told:
     """Ask the CleverTap at an origin; every way it can end is an answer."""
     day = int(to_datetime(at).strftime(_DAY))
     question = {"event_name": _EVENT, "from": day, "to": day}
-    headers = {"User-Agent": "experiment-engine", **account.headers()}
-    secrets = (account.passcode,)
-    try:
-        with httpx2.Client(
-            base_url=origin, headers=headers, timeout=patience, trust_env=False
-        ) as client:
-            reply = client.post(PATH, params={"batch_size": 1}, json=question)
-    except httpx2.HTTPError as error:
-        return Told("away", of_failure(error, secrets).reason)
-    said = f"{reply.status_code} {excerpt(reply.content, secrets)[:200]}".strip()
-    return Told(_welcome(reply), said, _date(reply.headers))
+    return ask_at(
+        origin,
+        lambda client: client.post(PATH, params={"batch_size": 1}, json=question),
+        _welcome,
+        headers=account.headers(),
+        secrets=(account.passcode,),
+        mend="copy account id and passcode again from CleverTap's Settings; see the region",
+    )
 
 
 def _welcome(reply: httpx2.Response) -> Welcome:
     said = members_of(reply.content)
-    if reply.status_code in _STRANGERS or (said or {}).get("code") in _STRANGERS:
+    if (said or {}).get("code") in _STRANGERS:
         return "unknown"
-    if reply.status_code == _BUSY:
-        return "busy"
     # A refusal of the event itself ("Export not allowed for this event") comes after the account.
-    return "known" if said is not None and reply.status_code in (200, 400) else "strange"
-
-
-def _date(headers: Mapping[str, str]) -> Instant | None:
-    try:
-        return to_instant(parsedate_to_datetime(headers.get("date", "")))
-    except ValueError:
-        return None
+    welcome = by_status(reply.status_code, known=(200, 400))
+    return "strange" if welcome == "known" and said is None else welcome

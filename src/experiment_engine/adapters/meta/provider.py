@@ -1,9 +1,12 @@
 """Meta's Cloud API among the providers."""
 
 import re
+from collections.abc import Mapping
 
+from experiment_engine.adapters.calling.asking import Told
 from experiment_engine.adapters.calling.client import open_client
 from experiment_engine.adapters.calling.provider import Opening, Provider, header_value, origin
+from experiment_engine.adapters.meta.asking import ask
 from experiment_engine.adapters.meta.sender import MetaSender
 from experiment_engine.application.ports import MessageSender
 from experiment_engine.domain.delivery.address import AddressKind
@@ -29,12 +32,24 @@ def _version(value: str) -> str:
 
 def _open(opening: Opening) -> MessageSender:
     settings = opening.settings
-    version = settings.get("META_API_VERSION", _VERSION)
     return MetaSender(
-        open_client(settings.get("META_BASE_URL", _BASE_URL), connections=opening.calls),
-        f"/{version}/{settings['META_PHONE_NUMBER_ID']}/messages",
+        open_client(_origin(settings), connections=opening.calls),
+        f"{_number(settings)}/messages",
         settings["META_ACCESS_TOKEN"],
     )
+
+
+def _ask(settings: Mapping[str, str]) -> Told:
+    return ask(_origin(settings), _number(settings), settings["META_ACCESS_TOKEN"])
+
+
+def _origin(settings: Mapping[str, str]) -> str:
+    return settings.get("META_BASE_URL", _BASE_URL)
+
+
+def _number(settings: Mapping[str, str]) -> str:
+    version = settings.get("META_API_VERSION", _VERSION)
+    return f"/{version}/{settings['META_PHONE_NUMBER_ID']}"
 
 
 PROVIDER = Provider(
@@ -51,4 +66,5 @@ PROVIDER = Provider(
     address=AddressKind.PHONE,
     needs_address=True,
     templates=True,
+    ask=_ask,
 )

@@ -1,9 +1,12 @@
 """The outgoing webhook among the providers."""
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from experiment_engine.adapters.calling.asking import Told
 from experiment_engine.adapters.calling.client import open_client
 from experiment_engine.adapters.calling.provider import Opening, Provider, switch
+from experiment_engine.adapters.outgoing.asking import ask
 from experiment_engine.adapters.outgoing.sender import OutgoingSender, Receiver
 from experiment_engine.adapters.outgoing.signing import SigningKey
 from experiment_engine.application.ports import MessageSender
@@ -34,9 +37,17 @@ def _open(opening: Opening) -> MessageSender:
     receiver = Receiver(
         settings["OUTGOING_WEBHOOK_URL"],
         SigningKey.of(settings["OUTGOING_WEBHOOK_SECRET"]),
-        loopback=settings.get("OUTGOING_WEBHOOK_LOOPBACK") == "1",
+        loopback=_may_loop(settings),
     )
     return OutgoingSender(open_client("", connections=opening.calls), receiver, opening.clock)
+
+
+def _ask(settings: Mapping[str, str]) -> Told:
+    return ask(settings["OUTGOING_WEBHOOK_URL"], loopback=_may_loop(settings))
+
+
+def _may_loop(settings: Mapping[str, str]) -> bool:
+    return settings.get("OUTGOING_WEBHOOK_LOOPBACK") == "1"
 
 
 PROVIDER = Provider(
@@ -49,4 +60,5 @@ PROVIDER = Provider(
     },
     required=("OUTGOING_WEBHOOK_URL", "OUTGOING_WEBHOOK_SECRET"),
     address=AddressKind.ANY,
+    ask=_ask,
 )
