@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import lgamma
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from experiment_engine.domain.bandit.statistics import Floats
 
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)  # of 95, 80 and 50 % bands, and the middle
 _DRAWS = 2_000
+_FIRMNESS = (1.0, 0.5, 0.25, 0.125)  # shares of the prior's weight, tried where combos differ much
 _SEED = 1  # the same counts give the same answer
 
 
@@ -64,12 +66,41 @@ def standing(
     prior_rate: float = 0.02,
     draws: int = _DRAWS,
 ) -> Standing:
-    """Draw from independent Beta posteriors whose common prior is the pooled rate.
+    """Draw from independent Beta posteriors whose common prior the combos tell.
 
-    The pooled rate is itself drawn towards `prior_rate`, both as strong as `prior_weight`
-    trials. Counts have shape (K,).
+    The prior is at most as firm as `prior_weight` trials. Counts have shape (K,).
     """
-    pooled = (successes.sum() + prior_weight * prior_rate) / (trials.sum() + prior_weight)
-    ahead = successes + prior_weight * pooled
-    behind = np.maximum(trials - successes, 0.0) + prior_weight * (1 - pooled)
+    weight = max(
+        (prior_weight * share for share in _FIRMNESS),
+        key=lambda firm: _evidence(successes, trials, firm, prior_rate),
+    )
+    middle = _middle(successes, trials, weight, prior_rate)
+    ahead = successes + weight * middle
+    behind = np.maximum(trials - successes, 0.0) + weight * (1 - middle)
     return Standing(np.random.default_rng(_SEED).beta(ahead, behind, size=(draws, len(successes))))
+
+
+def _middle(successes: Floats, trials: Floats, weight: float, prior_rate: float) -> float:
+    """Return the mean rate over combos, of which each counts for one at most.
+
+    A combo's rate counts by n / (n + weight), and `prior_rate` like one with `weight` trials. The
+    mean over messages would not do: most of them go to the best combos, and little tried ones
+    would look as good.
+    """
+    known = (trials / (trials + weight)).sum() + 0.5
+    return float(((successes / (trials + weight)).sum() + 0.5 * prior_rate) / known)
+
+
+def _evidence(successes: Floats, trials: Floats, weight: float, prior_rate: float) -> float:
+    """Return the log probability of the counts where rates differ as such a prior says."""
+    middle = _middle(successes, trials, weight, prior_rate)
+    ahead, behind = weight * middle, weight * (1 - middle)
+    failures = np.maximum(trials - successes, 0.0)
+    return sum(
+        _log_beta(won + ahead, lost + behind) - _log_beta(ahead, behind)
+        for won, lost in zip(successes.tolist(), failures.tolist(), strict=True)
+    )
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
