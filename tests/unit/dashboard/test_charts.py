@@ -79,3 +79,14 @@ def test_ticks_are_round_and_between_the_ends(low: float, span: float) -> None:
     found = charts.ticks(low, low + span)
     assert 2 <= len(found) <= 12
     assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in found)
+
+
+def test_names_of_levels_are_not_written_over_each_other() -> None:
+    """Where the highest and the lowest level lie close, only the highest is named."""
+    far, close = (("Angle", [("a", 0.1), ("b", 0.2)]), ("Channel", [("c", 0.150), ("d", 0.151)]))
+
+    drawn = charts.levers([far, close], clear={"Angle"})
+
+    named = {row["dimension"]: row["points"][0]["worst"] for row in drawn["rows"]}
+    assert named == {"Angle": True, "Channel": False}
+    assert [row["clear"] for row in drawn["rows"]] == [True, False]

@@ -4,7 +4,7 @@ Every size is in the units of the drawing's own view box.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,9 +228,14 @@ def bands(quantiles: Sequence[Sequence[float]], reference: float | None = None) 
     }
 
 
-def levers(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Drawn:
-    """Return the geometry of levels' rates, a row a dimension, the largest difference first."""
-    width, left, right, height, top = 680, 92, 40, 46, 4
+def levers(
+    rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], clear: Collection[str]
+) -> Drawn:
+    """Return the geometry of levels' rates, a row a dimension, the largest difference first.
+
+    `clear` names the dimensions whose highest level is told from the lowest.
+    """
+    width, left, right, height, top, label = 680, 92, 40, 46, 4, 90
     values = [rate for _, levels in rows for _, rate in levels]
     low, high = min(values), max(values)
     margin = (high - low) or 0.01
@@ -246,13 +251,14 @@ def levers(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> Drawn:
                 "y": top + height * place + 18,
                 "x0": x(ordered[0][1]),
                 "x1": x(ordered[-1][1]),
+                "clear": dimension in clear,
                 "points": [
                     {
                         "x": x(rate),
                         "level": name,
                         "rate": rate,
                         "best": index == len(ordered) - 1,
-                        "worst": index == 0 and len(ordered) > 1,
+                        "worst": index == 0 and x(ordered[-1][1]) - x(rate) > label,
                     }
                     for index, (name, rate) in enumerate(ordered)
                 ],

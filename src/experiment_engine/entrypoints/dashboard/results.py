@@ -7,6 +7,7 @@ from experiment_engine.application.cohort_results import (
     CohortResults,
     Day,
     Estimate,
+    LevelRate,
     RankedCombo,
     levels_of,
     pairs_of,
@@ -176,7 +177,14 @@ def _levers(found: CohortResults) -> dict[str, Any] | None:
         for name, rates in found.levels.items()
         if len(rates) > 1
     ]
-    return charts.levers(rows) if rows else None
+    clear = {labels.words(name) for name, rates in found.levels.items() if _is_clear(rates)}
+    return charts.levers(rows, clear) if rows else None
+
+
+def _is_clear(rates: Sequence[LevelRate]) -> bool:
+    """Say whether the bands of the highest and the lowest level stand apart."""
+    ordered = sorted((level.rate for level in rates), key=lambda rate: rate.value)
+    return ordered[-1].low > ordered[0].high
 
 
 def _daily_rates(days: Sequence[Day]) -> list[float]:
