@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -298,6 +299,8 @@ class Settings(BaseModel):
         return Path(self.database_url.removeprefix(_SQLITE))
 
 
+_NEARLY = 0.88  # one letter too many or too few; not another program's name that is alike
+
 # Every name that is read from the environment.
 SETTINGS = frozenset(map(str.upper, Settings.model_fields)) - {"PARTNERS"} | _READERS.keys()
 
@@ -318,6 +321,16 @@ def read_settings(environ: Mapping[str, str], env_file: Path | None = Path(".env
         return Settings(**values)
     except ValidationError as error:
         raise _mistake(error) from None
+
+
+def misspelt(env_file: Path = Path(".env")) -> dict[str, str]:
+    """Return names in the file that are no setting but nearly one, each with that one."""
+    near = {
+        name: get_close_matches(name.upper(), SETTINGS, 1, _NEARLY)
+        for name in _read_env_file(env_file)
+        if name.upper() not in SETTINGS
+    }
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def _read_partners(given: Mapping[str, str]) -> dict[str, str]:

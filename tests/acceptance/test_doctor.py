@@ -196,6 +196,14 @@ def test_a_setting_that_cannot_be_read(tmp_path: Path) -> None:
     assert found["settings"]["saw"].startswith('PORT: "seven" is no port')
 
 
+def test_a_setting_that_is_misspelt(tmp_path: Path) -> None:
+    """A name in `.env` that is nearly a setting is told, with that one; others are not."""
+    (tmp_path / ".env").write_text("ENGINE_CONFG=config\nOTHER_PROGRAM=1\nPORT=0\n")
+    found = checks(tmp_path)
+    assert found["ENGINE_CONFG"]["mend"] == "ENGINE_CONFIG?"
+    assert "OTHER_PROGRAM" not in found
+
+
 def test_a_configuration_that_is_wrong(tmp_path: Path) -> None:
     """Every mistake is told, by file and key."""
     config = write_configuration(tmp_path / "configuration", holdout={"share": 5})
@@ -269,7 +277,7 @@ def test_a_door_that_is_not_ours(tmp_path: Path, live_to: dict[str, str]) -> Non
     assert "not encrypted" in found["public address"]["saw"]
     found = checks(tmp_path, "--public-url", f"http://127.0.0.1:{free_port()}")
     assert found["public address"]["state"] == "wrong"
-    assert run(tmp_path, "--public-url", "engine.example.com/x").status == 1
+    assert run(tmp_path, "--public-url", "engine.example.com/x").status == 2
 
 
 def test_a_public_address_that_is_somebody_else(tmp_path: Path, double: CleverTapDouble) -> None:

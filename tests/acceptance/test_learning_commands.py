@@ -24,6 +24,7 @@ _COMMANDS = {
     "rebuild": ["rebuild"],
     "exclude": ["exclude-source", "amplitude", "--json"],
     "no such source": ["exclude-source", "nobody"],
+    "help": ["exclude-source", "--help"],
 }
 
 
@@ -97,7 +98,7 @@ def test_wrong_words_are_answered_with_what_is_allowed(
     ended: dict[str, Ended], name: str, says: str
 ) -> None:
     """A mistake ends with a line that says what can be written."""
-    assert ended[name].status == 1
+    assert ended[name].status == 2
     assert says in ended[name].errors
 
 
@@ -110,3 +111,10 @@ def test_counters_agree_with_the_ledger(ended: dict[str, Ended]) -> None:
 def test_a_source_is_taken_back(ended: dict[str, Ended]) -> None:
     """All of a source's conversions are taken back, and their number is said."""
     assert answer(ended["exclude"])["taken_back"] > 100
+
+
+def test_help_names_the_route_and_every_source(ended: dict[str, Ended]) -> None:
+    """What stands in braces or names a source is not lost on the way to the terminal."""
+    words = " ".join(ended["help"].output.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
+    assert "/api/cohorts/{cohort}/unfreeze" in words
+    assert "amplitude, api, backend, clevertap, meta, posthog, rudderstack, segment" in words

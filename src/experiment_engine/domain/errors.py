@@ -2,7 +2,8 @@
 
 EngineError
 ├── ConfigurationError      the configuration folder or a setting is wrong: file, key and mend
-│   └── InvalidDuration     a span of time that cannot be read
+│   ├── InvalidDuration     a span of time that cannot be read
+│   └── WrongUse            arguments of a command that mean nothing, whatever there is
 ├── UnknownCohort           a name that no cohort has
 ├── UnknownExperiment       an id that no experiment has
 ├── NotUnderstood           an authenticated body that cannot be read: it goes to quarantine
@@ -34,6 +35,10 @@ class InvalidDuration(ConfigurationError):
         super().__init__(
             f'"{text}" is not a duration: a number and a unit (s, min, h, d), such as "15min"'
         )
+
+
+class WrongUse(ConfigurationError):
+    """Arguments that mean nothing, whatever the configuration and the database hold."""
 
 
 class UnknownCohort(EngineError):

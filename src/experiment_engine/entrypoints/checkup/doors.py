@@ -10,7 +10,7 @@ from experiment_engine import bootstrap
 from experiment_engine.adapters.calling.endings import of_failure
 from experiment_engine.adapters.calling.provider import origin
 from experiment_engine.application.diagnosis import Finding
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.errors import ConfigurationError, WrongUse
 from experiment_engine.settings import Settings
 
 _PATIENCE = 10.0  # seconds
@@ -28,7 +28,7 @@ def public_origin(url: str) -> str:
     try:
         return origin(url)
     except ValueError as error:
-        raise ConfigurationError(f"--public-url: {error}") from None
+        raise WrongUse(f"--public-url: {error}") from None
 
 
 def of_public_url(url: str, settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from experiment_engine.application.diagnosis import Finding, of_rules
 from experiment_engine.configuration.checking import check
 from experiment_engine.domain.errors import ConfigurationError, StorageUnavailable, UnknownSchema
 from experiment_engine.domain.moments import SECOND, Instant
-from experiment_engine.settings import SETTINGS, Credential, Settings
+from experiment_engine.settings import SETTINGS, Credential, Settings, misspelt
 
 _LENGTH, _SIGNS = 20, 8  # a secret's characters, and how many different ones
 _NEEDED = ("API_TOKEN", "AMPLITUDE_WEBHOOK_SECRET", "CLEVERTAP_WEBHOOK_SECRET")
@@ -29,6 +29,12 @@ def of_env_file(path: Path) -> Iterator[Finding]:
         yield Finding(path.name, "wrong", f"others may read it ({mode:o})", "chmod 600 .env")
     else:
         yield Finding(path.name, "ok", "for its owner alone")
+
+
+def of_names(path: Path) -> Iterator[Finding]:
+    """Look for settings in `.env` that are misspelt, and so are not there."""
+    for name, meant in misspelt(path).items():
+        yield Finding(name, "note", f"in {path.name}, but there is no such setting", f"{meant}?")
 
 
 def of_secrets(settings: Settings) -> Iterator[Finding]:

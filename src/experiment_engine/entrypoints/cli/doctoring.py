@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from experiment_engine.application.diagnosis import Finding
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.errors import ConfigurationError, WrongUse
 from experiment_engine.entrypoints.checkup.doors import of_public_url, public_origin
 from experiment_engine.entrypoints.checkup.house import (
     of_configuration,
     of_database,
     of_env_file,
+    of_names,
     of_secrets,
 )
 from experiment_engine.entrypoints.checkup.partners import of_providers
@@ -60,7 +61,7 @@ def doctor(
     """
     url = None if public_url is None else public_origin(public_url)
     if live != bool(user and user.strip()) or ((yes or file is not None) and not live):
-        raise ConfigurationError("--live: write --live --user ID, with you for the ID")
+        raise WrongUse("--live: write --live --user ID, with you for the ID")
     found = list(_findings(url))
     wrong = [finding for finding in found if finding.state == "wrong"]
     answer: dict[str, Any] = {"well": not wrong, "checks": [asdict(finding) for finding in found]}
@@ -86,6 +87,7 @@ def _findings(url: str | None) -> Iterator[Finding]:
         yield Finding("settings", "wrong", str(error), "mend it, then ask again: the rest waits")
         return
     yield Finding("settings", "ok", "every setting can be read")
+    yield from of_names(_ENV)
     yield from _of(settings, url)
 
 

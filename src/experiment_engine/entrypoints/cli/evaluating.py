@@ -19,7 +19,7 @@ from experiment_engine.application.measure import GRACE
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.bandit.policies import POLICIES
 from experiment_engine.domain.cohorts.cohort import Cohort, PolicyChoice
-from experiment_engine.domain.errors import ConfigurationError, EngineError, UnknownCohort
+from experiment_engine.domain.errors import EngineError, UnknownCohort, WrongUse
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.measurement.off_policy import Value
 from experiment_engine.domain.moments import Instant
@@ -63,12 +63,10 @@ def _wanted(
 ) -> list[Cohort]:
     """Return the cohorts to judge, with the policy that is asked about."""
     if (policy is None) == (config is None):
-        raise ConfigurationError(
-            "evaluate: write either --policy or --config: it says what to judge"
-        )
+        raise WrongUse("evaluate: write either --policy or --config: it says what to judge")
     if policy is not None and policy not in POLICIES:
         known = ", ".join(POLICIES)
-        raise ConfigurationError(f'--policy: there is no policy "{policy}": write one of {known}')
+        raise WrongUse(f'--policy: there is no policy "{policy}": write one of {known}')
     rules = load(config) if config is not None else bootstrap.read_rules(settings)
     if cohort is not None and cohort not in rules.cohorts:
         raise UnknownCohort(cohort, sorted(rules.cohorts))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiment_engine import bootstrap
 from experiment_engine.adapters.tabular.table_files import to_csv, write_csv, write_parquet
 from experiment_engine.application.export import Column, Row, Wanted, What, rows_of
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.errors import WrongUse
 from experiment_engine.domain.moments import to_instant
 from experiment_engine.settings import read_settings
 
@@ -77,11 +77,11 @@ def export(
 
 def _refuse_what_makes_no_sense(wanted: Wanted, file: str) -> None:
     if wanted.what == "events" and wanted.cohort is not None:
-        raise ConfigurationError("--cohort: events belong to no cohort: leave it out")
+        raise WrongUse("--cohort: events belong to no cohort: leave it out")
     if wanted.what == "experiments" and wanted.raw:
-        raise ConfigurationError("--raw: only events have a body: write --what events")
+        raise WrongUse("--raw: only events have a body: write --what events")
     if file != _STDOUT and Path(file).suffix not in _WRITERS:
-        raise ConfigurationError(f'FILE: "{file}": name a file that ends in .csv or .parquet')
+        raise WrongUse(f'FILE: "{file}": name a file that ends in .csv or .parquet')
 
 
 def _write(file: str, columns: tuple[Column, ...], rows: Iterable[Row]) -> int:

@@ -30,9 +30,14 @@ def listen(settings: Settings, environ: Mapping[str, str] = os.environ) -> socke
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"HOST, PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+            f"HOST, PORT: cannot listen on {settings.host}:{settings.port} ({_why(error)}): "
             "end what listens there, or choose another PORT."
         ) from None
+
+
+def _why(error: OSError) -> str:
+    """Return the system's words, without the address that Python's socket module adds."""
+    return (error.strerror or str(error)).partition(" (while ")[0]
 
 
 def pass_on(listener: socket.socket, environ: MutableMapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 import cyclopts
 
 from experiment_engine import __version__
-from experiment_engine.domain.errors import EngineError
+from experiment_engine.domain.errors import EngineError, WrongUse
 
 app = cyclopts.App(
     name="experiment-engine",
@@ -57,7 +57,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(WRONG_USE)
     except EngineError as error:
         print(f"experiment-engine: {error}", file=sys.stderr)  # noqa: T201 - for the person there
-        sys.exit(FAILED)
+        sys.exit(WRONG_USE if isinstance(error, WrongUse) else FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)

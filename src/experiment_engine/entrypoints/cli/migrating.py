@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from experiment_engine import bootstrap
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.errors import ConfigurationError, WrongUse
 from experiment_engine.settings import read_settings
 
 
@@ -38,7 +38,7 @@ def migrate(
         )
     old = read_settings({"DATABASE_URL": source}, env_file=None)
     if not old.is_sqlite:
-        raise ConfigurationError("--from: copies from SQLite: write sqlite:///path/to/engine.db")
+        raise WrongUse("--from: copies from SQLite: write sqlite:///path/to/engine.db")
     with _Bars() as bars:
         counts = bootstrap.copy_to_postgresql(old, settings, bars.show)
     print(f"Copied {sum(counts.values())} rows of {len(counts)} tables; the counts agree.")  # noqa: T201

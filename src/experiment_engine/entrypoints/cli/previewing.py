@@ -17,7 +17,7 @@ from experiment_engine import bootstrap
 from experiment_engine.application.rendering import Rendered, render_cohort
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.errors import ConfigurationError, UnknownCohort
+from experiment_engine.domain.errors import ConfigurationError, UnknownCohort, WrongUse
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.rules import Rules
 from experiment_engine.settings import read_settings
@@ -90,16 +90,14 @@ def _from_json(text: str) -> Mapping[str, Any]:
     except ValueError:
         told = None
     if not isinstance(told, dict):
-        raise ConfigurationError(
-            '--attributes: not a JSON object: write \'{"show_name": "Ramayan"}\''
-        )
+        raise WrongUse('--attributes: not a JSON object: write \'{"show_name": "Ramayan"}\'')
     return told
 
 
 def _put(told: dict[str, Any], one: str) -> None:
     name, equals, value = one.partition("=")
     if not equals or not name:
-        raise ConfigurationError(f'--attribute: "{one}": write NAME=VALUE')
+        raise WrongUse(f'--attribute: "{one}": write NAME=VALUE')
     of_user = name.removeprefix("user_properties.")
     if of_user != name:
         told["user_properties"] = {**told.get("user_properties", {}), of_user: value}
@@ -110,7 +108,7 @@ def _put(told: dict[str, Any], one: str) -> None:
 def _pattern(combo: str) -> tuple[str, str, str]:
     parts = combo.split("|")
     if len(parts) not in (_PARTS, _PARTS + 1):
-        raise ConfigurationError(
+        raise WrongUse(
             f'COMBO: "{combo}": write a combo key, such as "2min|push|scarcity|none", or'
             ' channel|angle|offer, such as "push|*|*"'
         )

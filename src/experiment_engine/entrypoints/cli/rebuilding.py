@@ -13,12 +13,13 @@ from rich.status import Status
 from experiment_engine import bootstrap
 from experiment_engine.application.rebuild import exclude, recount
 from experiment_engine.application.rebuild import rebuild as rebuild_counters
-from experiment_engine.domain.errors import ConfigurationError, EngineError
+from experiment_engine.domain.errors import EngineError, WrongUse
 from experiment_engine.domain.events import Source
 from experiment_engine.domain.moments import Instant, to_instant
 from experiment_engine.settings import read_settings
 
 _SHOWN = 20
+_SOURCES = ", ".join(sorted(Source))
 
 Json = Annotated[bool, Parameter(help="Answer as JSON.")]
 
@@ -57,7 +58,7 @@ def rebuild(
 
 
 def exclude_source(
-    source: Annotated[str, Parameter(help="amplitude, clevertap or api.")],
+    source: Annotated[str, Parameter(help=f"One of {_SOURCES}.")],
     *,
     since: Annotated[
         datetime | None, Parameter(help="Conversions from then on (ISO 8601); all, if left out.")
@@ -69,11 +70,10 @@ def exclude_source(
 
     For a leaked secret or a broken integration. Where another source told of a conversion inside
     the window, the experiment keeps that one. The counters follow; then run
-    POST /api/cohorts/<cohort>/unfreeze where learning is frozen.
+    POST /api/cohorts/{cohort}/unfreeze where learning is frozen.
     """
     if source not in set(Source):
-        known = ", ".join(sorted(Source))
-        raise ConfigurationError(f'SOURCE: there is no source "{source}": write one of {known}')
+        raise WrongUse(f'SOURCE: there is no source "{source}": write one of {_SOURCES}')
     settings = read_settings(os.environ)
     cohorts = bootstrap.read_rules(settings).cohorts
     span = (

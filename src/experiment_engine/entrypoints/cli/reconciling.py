@@ -28,7 +28,7 @@ from experiment_engine.application.reconcile import (
     goals_of,
     sort_out,
 )
-from experiment_engine.domain.errors import ConfigurationError
+from experiment_engine.domain.errors import ConfigurationError, WrongUse
 from experiment_engine.domain.events import Happened
 from experiment_engine.domain.moments import HOUR, Instant, to_datetime, to_instant
 from experiment_engine.domain.past import ToldLater
@@ -91,12 +91,12 @@ def _span(since: datetime | None, until: datetime | None) -> tuple[datetime, dat
     end = min(_aware(until) if until else ready, ready)
     begin = _aware(since) if since else end - timedelta(days=1)
     if not begin < end:
-        raise ConfigurationError(
+        raise WrongUse(
             "--since: must be before --until, and more than two hours ago: partners have events"
             " two hours later"
         )
     if end - begin > _LONGEST:
-        raise ConfigurationError("--since: more than 365 days before --until: Amplitude has less")
+        raise WrongUse("--since: more than 365 days before --until: Amplitude has less")
     return begin, end
 
 

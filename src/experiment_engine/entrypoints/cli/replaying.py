@@ -28,7 +28,7 @@ from experiment_engine.application.history import (
 from experiment_engine.application.rehearse import Rehearsal, Rehearsed
 from experiment_engine.domain.delivery.experiment import Experiment, Mode
 from experiment_engine.domain.delivery.message import Answer, Verdict
-from experiment_engine.domain.errors import EngineError
+from experiment_engine.domain.errors import WrongUse
 from experiment_engine.domain.events import Happened
 from experiment_engine.domain.identifiers import CohortName, ExperimentId
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
@@ -83,7 +83,7 @@ def replay(
         print(json_text.dumps({"history": {}}) if json else "History is forgotten.")  # noqa: T201
         return
     if not paths:
-        raise EngineError("replay: name at least one export file or folder")
+        raise WrongUse("replay: name at least one export file or folder")
     wanted = {c.trigger.event for c in rules.cohorts.values()}
     wanted |= {c.goal.event for c in rules.cohorts.values()}
     wanted |= rules.opt_out_events | rules.opt_in_events

@@ -42,7 +42,7 @@ from experiment_engine.entrypoints.telling import Telling
 from experiment_engine.entrypoints.upkeep import BEAT_EVERY, Duty, Upkeep
 from experiment_engine.entrypoints.watching import LOOKS_EVERY, ConfigurationWatch
 from experiment_engine.entrypoints.worker import Worker
-from experiment_engine.settings import Settings, read_settings
+from experiment_engine.settings import Settings, misspelt, read_settings
 
 log = structlog.get_logger()
 
@@ -76,6 +76,8 @@ def serve(
         cohorts=len(running.engine.rules.cohorts),
         configuration=running.engine.rules.fingerprint[:12],
     )
+    for name, meant in misspelt().items():
+        log.warning("no such setting", name=name, file=".env", perhaps=meant)
     _hurry_on_signal(running.watch)
     answer(app, listener, running)
 
