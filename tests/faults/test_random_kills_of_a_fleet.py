@@ -28,6 +28,7 @@ FEW, MANY = 6, int(os.environ.get("FLEET_KILLS", "300"))
 IN_FLIGHT = 4  # calls of each of the two channels, over all processes
 LEASE = "4s"
 
+_TOGETHER = 5  # kills before all have been up again
 _DRAINS_IN = 90.0  # seconds: above the last lease and expiry
 
 
@@ -79,7 +80,9 @@ def _kill(fleet: Fleet, kills: int, *, reads: bool) -> tuple[History, Counter[st
         reads=reads,
     )
     with clients(habits, 6) as history:
-        for _ in range(kills):
+        for kill in range(kills):
+            if kill % _TOGETHER == 0:  # on a slow machine some would never be up
+                fleet.seconds_until_served()
             time.sleep(chance.uniform(0.2, 1.2))
             number = chance.randrange(len(fleet.servers) + len(fleet.workers))
             fleet.kill_and_start(number)

@@ -52,6 +52,7 @@ def strace(
     calls: Sequence[str],
     log: Path | None = None,
     all_threads: bool = False,
+    paths: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """Hold a waiting process by strace until the block is left; it is attached when entered.
 
@@ -60,6 +61,7 @@ def strace(
     """
     told = [argument for one in expressions for argument in ("-e", one)]
     told += ["-f"] if all_threads else []
+    told += ["-y"] if paths else []  # the log then names the files
     command = [program(), "-ttt", "-p", str(pid), "-e", f"trace={','.join(calls)}", *told]
     process = subprocess.Popen(
         [*command, "-o", str(log or os.devnull)], stderr=subprocess.PIPE, text=True
@@ -76,10 +78,14 @@ def strace(
 
 def time_of(ending: str, log: Path) -> float | None:
     """Return when a line with this ending was written first (seconds since 1970), or None."""
-    for line in log.read_text(encoding="utf-8").splitlines():
-        if line.endswith(ending):
-            return float(next(word for word in line.split() if "." in word))
-    return None
+    line = line_with(ending, log)
+    return None if line is None else float(next(word for word in line.split() if "." in word))
+
+
+def line_with(ending: str, log: Path) -> str | None:
+    """Return the first line with this ending, or None."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if line.endswith(ending)), None)
 
 
 def let_go(process: "subprocess.Popen[str]") -> None:

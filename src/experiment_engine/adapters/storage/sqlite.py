@@ -1,5 +1,6 @@
 """The embedded database: one process, one writing connection, everything durable at commit."""
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -140,6 +141,8 @@ class SqliteStorage:
         self._core = self._engine.connect()
         self.readers = open_readers(path)
         self._erasure_key = self._meta("erasure_key")
+        if not throwaway:
+            _sync_folder(path)
         self._files = _files_at(path)
         for moment in ("do_connect", "checkout"):
             event.listen(self.readers, moment, lambda *_: self._require_files())
@@ -240,6 +243,23 @@ def _files_at(path: Path) -> list[tuple[int, int] | None]:
         else:
             found.append((status.st_dev, status.st_ino))
     return found
+
+
+def _sync_folder(path: Path) -> None:
+    """Let the names of the database and its log last, before anything is answered.
+
+    SQLite does so at its first commit and does not look at the error.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # this file system knows nothing of the kind
+            raise StorageUnavailable(
+                f"{path.parent} cannot be synchronised ({error.strerror}): use a local disk."
+            ) from None
+    finally:
+        os.close(folder)
 
 
 def _end_at_once(cause: object) -> NoReturn:
