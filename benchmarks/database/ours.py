@@ -11,12 +11,14 @@ from pathlib import Path
 
 from experiment_engine.adapters.amplitude.payload import parse
 from experiment_engine.adapters.storage.postgres import PostgresStorage
+from experiment_engine.adapters.system.chance import SystemChance
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.delivery.message import Answer, Verdict
 from experiment_engine.domain.events import Fact
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
+from experiment_engine.engine.ground import Ground
 from experiment_engine.entrypoints.group_commit import GroupCommit
 
 TAKEN = Answer(Verdict.ACCEPTED, "accepted", answer="", status=200)
@@ -26,9 +28,9 @@ TAKEN = Answer(Verdict.ACCEPTED, "accepted", answer="", status=200)
 def an_engine(url: str, configuration: Path) -> Iterator[Engine]:
     """Open the engine on a database that has its schema."""
     storage = PostgresStorage(url)
-    engine = Engine(
-        load(configuration), Mode.LIVE, storage, Journal("json", io.StringIO()), storage.clock
-    )
+    journal, chance = Journal("json", io.StringIO()), SystemChance()
+    ground = Ground(Mode.LIVE, storage, journal, storage.clock, chance)
+    engine = Engine(load(configuration), ground)
     with closing(engine):
         engine.open()
         yield engine
@@ -47,16 +49,16 @@ def drain(engine: Engine, jobs: int) -> float:
     """Return the seconds in which everything that is due is claimed and recorded."""
     began, sent = time.perf_counter(), 0
     while sent < jobs:
-        claimed = engine.claim(dict.fromkeys(engine.rules.channels, 250), ())
+        claimed = engine.traffic.claim(dict.fromkeys(engine.rules.channels, 250), ())
         if claimed.calls:
-            engine.record([(call, TAKEN) for call in claimed.calls])
+            engine.traffic.record([(call, TAKEN) for call in claimed.calls])
             sent += sum(len(call.recipients) for call in claimed.calls)
     return time.perf_counter() - began
 
 
 def ingest(engine: Engine, clients: int, seconds: float, first: int) -> int:
     """Return how many triggers `clients` closed-loop clients get answered by group commit."""
-    lane = GroupCommit(engine.take)
+    lane = GroupCommit(engine.traffic.take)
     lane.start()
     answered = asyncio.run(_clients(lane, clients, seconds, first))
     lane.stop()
@@ -83,7 +85,7 @@ def per_request(engine: Engine, clients: int, seconds: float, first: int) -> int
     def client(place: int) -> None:
         number = first + place * 10**6
         while time.perf_counter() < until:
-            engine.take([a_trigger(number)])
+            engine.traffic.take([a_trigger(number)])
             number, answered[place] = number + 1, answered[place] + 1
 
     threads = [threading.Thread(target=client, args=(place,)) for place in range(clients)]

@@ -16,7 +16,7 @@ from benchmarks.configuration import write_stubbed
 from benchmarks.database.ours import a_trigger, an_engine, drain
 from benchmarks.machine import description
 from benchmarks.tools import say
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 
 PEERS = ("pgqueuer", "procrastinate", "dbos")
 _SLOW_PEER_JOBS = 2_000  # of a peer that would take minutes: its rate is what is compared
@@ -113,7 +113,7 @@ def _drained(engine: Engine, jobs: int, *, first: int) -> float:
     """Schedule messages, wait until they are due, and return how many are drained a second."""
     waiting = 0
     for start in range(first, first + jobs, _BATCH):
-        taken = engine.take([a_trigger(number) for number in range(start, start + _BATCH)])
+        taken = engine.traffic.take([a_trigger(number) for number in range(start, start + _BATCH)])
         waiting += sum(not made.held_out for made, _ in taken.decided.values())
     time.sleep(1.5)
     return waiting / drain(engine, waiting)

@@ -46,7 +46,8 @@ from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.domain.identifiers import EVERY_CHANNEL, Channel, UserId
 from experiment_engine.domain.moments import Duration
 from experiment_engine.domain.rules import Rules
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
+from experiment_engine.engine.ground import Ground
 from experiment_engine.settings import Settings
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def open_engine(
     storage = open_storage(settings, patience)
     # Where hosts share a database, its time is the one that they agree on.
     clock = clock or (storage.clock if isinstance(storage, PostgresStorage) else SystemClock())
-    return Engine(rules, mode, storage, journal, clock, chance or SystemChance())
+    return Engine(rules, Ground(mode, storage, journal, clock, chance or SystemChance()))
 
 
 def read_rules(settings: Settings) -> Rules:
@@ -193,7 +194,7 @@ def open_throwaway(
 ) -> Engine:
     """Open an engine that takes itself to be live, on a database that nobody will miss."""
     storage = SqliteStorage(database, throwaway=True)
-    return Engine(rules, Mode.LIVE, storage, journal, clock, chance, lease=lease)
+    return Engine(rules, Ground(Mode.LIVE, storage, journal, clock, chance, lease=lease))
 
 
 def migrate(settings: Settings) -> tuple[str | None, str]:

@@ -151,7 +151,7 @@ def test_a_reset_combo_learns_anew(engine: RunningEngine) -> None:
     converting(engine, ONE, 3, "old")
     assert engine.chances()[ONE] == pytest.approx(0.9)
     before = shown(engine)
-    engine.engine.reset_combo(CohortName(COHORT), ComboKey(ONE), who="a test")
+    engine.engine.hands.reset_combo(CohortName(COHORT), ComboKey(ONE), who="a test")
     assert engine.chances()[ONE] < 0.6
     after = shown(engine)
     assert {name: after[name] for name in (ONE, "total_converted")} == {
@@ -167,7 +167,7 @@ def test_a_reset_combo_learns_anew(engine: RunningEngine) -> None:
     assert engine.chances()[ONE] == pytest.approx(0.9)
 
     engine.engine.storage.run(rebuild)
-    engine.engine._counts_moved = True
+    engine.engine.counts_moved.set()
     assert engine.chances()[ONE] == pytest.approx(0.9)
     engine.deliver(after="2min")
     known = remembered(engine)
@@ -175,7 +175,7 @@ def test_a_reset_combo_learns_anew(engine: RunningEngine) -> None:
 
     for _ in range(2):  # days, then months
         engine.clock.advance("70d")
-        while engine.engine.tidy():
+        while engine.engine.duties.tidy():
             pass
     assert not engine.engine.storage.run(recount).differences
     assert remembered(engine) == known

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import pytest
 from tests.support.configuration import COHORT, cohort, write_configuration
 from tests.support.engine import running_engine
 from tests.support.events import amplitude_event, somebody
+from tests.support.failing_storage import fail_once
 from tests.support.postgres import a_database
 from tests.support.recorder import Recorder, recording_provider
 from tests.support.server import ServerProcess, eventually, server_process
 from tests.support.start import Start
 
+from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.identifiers import Channel
 from experiment_engine.entrypoints.watching import AGREES_WITHIN, ConfigurationWatch
 
@@ -142,6 +144,7 @@ def test_a_batch_knows_one_configuration(start: Start) -> None:
     for sender in senders:
         sender.start()
     try:
+        eventually(lambda: len(decided) > 0)  # under the first one
         for number in range(1, 9):
             write_configuration(
                 folder,
@@ -161,6 +164,28 @@ def test_a_batch_knows_one_configuration(start: Start) -> None:
     pairs = {(one.combo_key.split("|")[2][1:], one.title[1:]) for one in found if one is not None}
     assert pairs == {(str(number), str(number)) for number in range(9)}
     print(f"{len(decided)} decisions over 9 configurations")
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_change_is_taken_in_as_a_whole(start: Start, writes: int) -> None:
+    """Whichever of its writes fails, the next look does all of it, and the audit has it once."""
+    engine = start(cohorts={COHORT: cohort(angle=["old"])})
+    waiting = engine.scheduled("usr_1")
+    before = engine.engine.rules.fingerprint
+    folder = start.folder / "configuration"
+    watch = ConfigurationWatch(engine.engine, folder, "serve")
+    write_configuration(folder, cohorts={COHORT: cohort(angle=["new"])})
+    failing = fail_once(engine.engine, writes)
+    watch.hurry()
+    with suppress(StorageUnavailable):
+        watch.step()
+    watch.step()
+
+    assert failing.failed
+    assert engine.engine.rules.fingerprint != before
+    assert engine.state(waiting) == ("cancelled", "combo_removed")
+    noted = [entry.what for entry in engine.engine.pages.reading.audit(5)]
+    assert noted == ["changed the configuration"]
 
 
 def test_learning_goes_on(start: Start) -> None:
@@ -242,10 +267,10 @@ def test_a_mixture_is_not_ready(tmp_path: Path) -> None:
             first.engine, tmp_path / "first", "serve", clock=lambda: time[0]
         )
         object.__setattr__(first.running, "watch", watch)
-        first.engine.beat("serve")
+        first.engine.duties.beat("serve")
         watch.compare()
         assert first.client.get("/ready").status_code == 200
-        second.engine.beat("serve")
+        second.engine.duties.beat("serve")
         watch.compare()
         time[0] += AGREES_WITHIN
         watch.compare()

@@ -43,14 +43,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     rng = random.Random(5)
     for batch in range(3):
         users = [f"u{batch}-{number}" for number in range(USERS // 3)]
-        taken = engine.engine.take([happened(TRIGGER, user=user) for user in users])
+        taken = engine.engine.traffic.take([happened(TRIGGER, user=user) for user in users])
         engine.deliver(after="2min")
         goals = [
             happened(GOAL, user=made.user_id)
             for made, _ in taken.decided.values()
             if rng.random() < ANGLES[made.combo_key.split("|")[2]]
         ]
-        engine.engine.take(goals)
+        engine.engine.traffic.take(goals)
         engine.learn()
         engine.clock.advance("1d")
     start.stop()

@@ -31,7 +31,7 @@ def day(
 ) -> None:
     """Let users come, get their message, and reach the goal at their angle's rate."""
     names = [f"{prefix}{number}" for number in range(users)]
-    taken = engine.engine.take([happened(TRIGGER, user=name) for name in names])
+    taken = engine.engine.traffic.take([happened(TRIGGER, user=name) for name in names])
     engine.deliver(after="2min")
     goals = [
         happened(GOAL, user=made.user_id)
@@ -39,7 +39,7 @@ def day(
         if rng.random() < rates[made.combo_key.split("|")[2]]
     ]
     engine.clock.advance("6h")
-    engine.engine.take(goals)
+    engine.engine.traffic.take(goals)
     engine.clock.advance("18h")
     engine.learn()
 
@@ -61,10 +61,12 @@ def test_a_share_moves_by_a_set_amount_an_hour(start: Start) -> None:
     rng = random.Random(1)
     before = shares(engine)
     users = [f"u{number}" for number in range(300)]
-    taken = engine.engine.take([happened(TRIGGER, user=user) for user in users])
+    taken = engine.engine.traffic.take([happened(TRIGGER, user=user) for user in users])
     engine.deliver(after="2min")
     good = [made for made, _ in taken.decided.values() if made.combo_key.split("|")[2] == "b"]
-    engine.engine.take([happened(GOAL, user=made.user_id) for made in good if rng.random() < 0.5])
+    engine.engine.traffic.take(
+        [happened(GOAL, user=made.user_id) for made in good if rng.random() < 0.5]
+    )
     engine.learn()
 
     moved = shares(engine)["b"] - before["b"]

@@ -99,8 +99,8 @@ def stopped(start: Start, double: CleverTapDouble) -> RunningEngine:
     engine = start(to=double)
     engine.scheduled(USER)
     engine.clock.advance("2min")
-    engine.engine.claim({PUSH: 1}, [])
-    engine.engine.recover(all_claims=True)
+    engine.engine.traffic.claim({PUSH: 1}, [])
+    engine.engine.traffic.recover(all_claims=True)
     return engine
 
 
@@ -186,7 +186,7 @@ def not_connected(start: Start, double: CleverTapDouble) -> RunningEngine:
 
 def not_reached(engine: RunningEngine) -> None:
     made = ExperimentId(engine.sent(USER))
-    engine.engine.take([Reported(made, "failed", False, None, "1", b"{}", Source.META)])
+    engine.engine.traffic.take([Reported(made, "failed", False, None, "1", b"{}", Source.META)])
 
 
 SCENARIOS: Mapping[Reason, Scenario] = {

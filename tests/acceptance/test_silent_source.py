@@ -14,9 +14,9 @@ def engine(start: Start) -> RunningEngine:
         running.event(f"u{number}", GOAL)
         running.clock.advance("10min")
         if number % 18 == 0:
-            while running.engine.watch():
+            while running.engine.duties.watch():
                 pass
-    running.engine.watch()
+    running.engine.duties.watch()
     return running
 
 
@@ -25,7 +25,7 @@ def test_it_is_shown_and_released(engine: RunningEngine) -> None:
     assert engine.get("/ready")["silences"] == []
     for _ in range(20):  # ten hours, in which only the watch goes on
         engine.clock.advance("30min")
-        engine.engine.watch()
+        engine.engine.duties.watch()
 
     told = engine.get("/ready")
     assert told["ready"] is True
@@ -43,7 +43,7 @@ def test_it_is_shown_and_released(engine: RunningEngine) -> None:
     answer = engine.post("/api/sources/amplitude/release", {}).raise_for_status().json()
     assert answer == {"source": "amplitude", "released": 2}
     engine.clock.advance("1h")
-    engine.engine.watch()
+    engine.engine.duties.watch()
     assert engine.get("/ready")["silences"] == []  # nothing is usual for it any more
     assert "silent_seconds{" not in engine.client.get("/metrics").text
     assert engine.post("/api/sources/nobody/release", {}).status_code == 404
@@ -55,11 +55,11 @@ def test_it_is_heard_again(engine: RunningEngine) -> None:
     for _ in range(60):
         lost.append(engine.clock.iso())
         engine.clock.advance("10min")
-        engine.engine.watch()
+        engine.engine.duties.watch()
     for number, at in enumerate(lost):
         engine.event(f"late{number}", GOAL, at=at)
     engine.clock.advance("2min")
-    engine.engine.watch()
+    engine.engine.duties.watch()
 
     assert engine.get("/ready")["silences"] == []
     assert "a source is heard again" in engine.log.getvalue()

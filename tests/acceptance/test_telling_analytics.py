@@ -40,14 +40,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def engine(start: Start, clevertap: CleverTapDouble) -> RunningEngine:
     running = start(to=clevertap)
-    first = running.engine.notices()  # the first look: what comes from now on is told
+    first = running.engine.duties.notices()  # the first look: what comes from now on is told
     assert first is not None
-    running.engine.keep_told(first)
+    running.engine.duties.keep_told(first)
     return running
 
 
 def telling(engine: RunningEngine, double: AmplitudeDouble) -> Telling:
-    return Telling(engine.engine, AmplitudeUpload(double.base_url, API_KEY))
+    return Telling(engine.engine.duties, AmplitudeUpload(double.base_url, API_KEY))
 
 
 def tell(engine: RunningEngine, double: AmplitudeDouble) -> float:

@@ -138,10 +138,10 @@ def _events(engine: RunningEngine, number: int, chance: random.Random) -> list[J
 def _keep_up(engine: RunningEngine) -> None:
     """Do what upkeep does beside; none of it may fail."""
     engine.learn()
-    engine.engine.measure()
-    engine.engine.tidy()
-    engine.engine.recover()
-    engine.engine.beat("serve")
+    engine.engine.duties.measure()
+    engine.engine.duties.tidy()
+    engine.engine.traffic.recover()
+    engine.engine.duties.beat("serve")
     engine.get("/api/stats")
 
 

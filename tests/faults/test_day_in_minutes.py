@@ -167,9 +167,9 @@ def _pass(
 
 def _keep_house(day: Day, engine: RunningEngine, folder: Path) -> None:
     """Do by hand what upkeep does, and measure."""
-    while engine.engine.measure():
+    while engine.engine.duties.measure():
         pass
-    while engine.engine.tidy():
+    while engine.engine.duties.tidy():
         pass
     engine.log.seek(0)
     engine.log.truncate(0)  # the test's own memory

@@ -71,7 +71,7 @@ def _erase_many(folder: Path, database: str, users: int) -> None:
         called = sends_by_user(hosts.double.ledger())
         rows = {row["id"]: row for row in hosts.look("SELECT * FROM experiment")}
         for host in hosts.engines:
-            host.engine.scrub()
+            host.engine.duties.scrub()
         found = list(_search(hosts, folder, database))
     in_time = sum(rows[story.experiment_id]["state"] == "cancelled" for story in stories)
     print(

@@ -30,7 +30,7 @@ from tests.support.postgres import a_database
 from experiment_engine.adapters.storage import tables
 from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.bootstrap import open_engine
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.cli.serving import around
 from experiment_engine.entrypoints.http.door import Door
 from experiment_engine.settings import read_settings

@@ -145,9 +145,10 @@ MISTAKES = (
                 '        """Close every connection and let go of the lock."""\n',
             ),
             Edit(
-                "engine.py",
-                "            return self.storage.run(\n                lambda tx: claim(",
-                "            return self.storage.run_open(\n                lambda tx: claim(",
+                "engine/traffic.py",
+                "            return self.ground.storage.run(\n                lambda tx: claim(",
+                "            return self.ground.storage.run_open(\n"
+                "                lambda tx: claim(",
             ),
         ),
         "tests/faults/test_claim_first.py::test_nothing_is_called_before_its_claim_is_stored[sqlite]",
@@ -236,8 +237,8 @@ MISTAKES = (
         "conversions are looked at in a transaction before the claim",
         (
             Edit(
-                "engine.py",
-                "            return self.storage.run(\n                lambda tx: claim(",
+                "engine/traffic.py",
+                "            return self.ground.storage.run(\n                lambda tx: claim(",
                 "            later = []\n\n"
                 "            class Look:\n"
                 "                def __init__(self, tx):\n"
@@ -247,9 +248,9 @@ MISTAKES = (
                 "                def store(self, changes):\n"
                 "                    later.append(changes)\n\n"
                 "            def in_two(look):\n"
-                "                claimed = self.storage.run(lambda tx: look(Look(tx)))\n"
+                "                claimed = self.ground.storage.run(lambda tx: look(Look(tx)))\n"
                 "                if later:\n"
-                "                    self.storage.run(lambda tx: tx.store(later[-1]))\n"
+                "                    self.ground.storage.run(lambda tx: tx.store(later[-1]))\n"
                 "                return claimed\n\n"
                 "            return in_two(\n                lambda tx: claim(",
             ),

@@ -35,7 +35,7 @@ from experiment_engine.adapters.system.logs import Journal
 from experiment_engine.application.ports import Chance, MessageSender
 from experiment_engine.bootstrap import open_engine, open_sender
 from experiment_engine.domain.moments import to_datetime
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.cli.serving import around
 from experiment_engine.entrypoints.http.connections import BoundedProtocol
 from experiment_engine.entrypoints.http.running import Running
@@ -127,7 +127,7 @@ class RunningEngine:
 
     def learn(self) -> None:
         """Let the policies see the counters, as the worker does twice a second."""
-        self.engine.learn()
+        self.engine.duties.learn()
 
     def chances(self) -> dict[str, float]:
         """Let the policies learn; return the probabilities that a newcomer's combos have."""
@@ -192,7 +192,7 @@ def running_engine(
     engine.open(paused=settings.start_paused)
     rules = engine.rules
     sending = sender or open_sender(settings, rules)
-    worker = Worker(engine, sending, rules.channels)
+    worker = Worker(engine.traffic, sending, rules.channels)
     door, running = around(engine, worker if worker_runs else None, settings)
     with (
         serving(door, protocol) as url,

@@ -50,7 +50,7 @@ def weeks_of_users(engine: RunningEngine, *, days: int, each_step: int, seed: in
         for step in range(7):
             engine.clock.set(STARTS + timedelta(days=day, hours=2 * step))
             world.step(each_step)
-        while engine.engine.measure():
+        while engine.engine.duties.measure():
             pass
 
 

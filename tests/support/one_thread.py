@@ -26,7 +26,8 @@ from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.events import Fact
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
+from experiment_engine.engine.ground import Ground
 from experiment_engine.entrypoints.cli.listening import listen
 from experiment_engine.entrypoints.http.app import webhooks
 from experiment_engine.entrypoints.http.bodies import Receive, Send, answer
@@ -120,19 +121,19 @@ class OneThread:
 
     def __post_init__(self) -> None:
         """Take over what the worker reads."""
-        self.clock, self.lease = self.engine.clock, self.engine.lease
+        self.clock, self.lease = self.engine.clock, self.engine.traffic.lease
 
     async def submit(self, facts: Sequence[Fact]) -> Taken:
         """Take facts in, as the lane of the webhooks does."""
         self.storage.doing = "take"
-        taken = self.engine.take(facts)
+        taken = self.engine.traffic.take(facts)
         self.storage.points.at("take.after_commit_before_ack")
         return taken
 
     def claim(self, *given: Any, thorough: bool) -> Claimed:
         """Claim what may go out now."""
         self.storage.doing = "claim"
-        claimed = self.engine.claim(*given, thorough=thorough)
+        claimed = self.engine.traffic.claim(*given, thorough=thorough)
         if claimed.calls:
             self.storage.points.at("claim.after_commit_before_http")
         return claimed
@@ -140,22 +141,22 @@ class OneThread:
     def record(self, answers: list[tuple[Call, Answer]]) -> None:
         """Record what the provider answered."""
         self.storage.doing = "record"
-        self.engine.record(answers)
+        self.engine.traffic.record(answers)
 
     def renew(self, *given: Any) -> None:
         """Keep hold of the calls under way."""
         self.storage.doing = "renew"
-        self.engine.renew(*given)
+        self.engine.traffic.renew(*given)
 
     def recover(self) -> None:
         """Settle what dead workers left behind."""
         self.storage.doing = "recover"
-        self.engine.recover()
+        self.engine.traffic.recover()
 
     def learn(self) -> None:
         """Refresh the policies' snapshots."""
         self.storage.doing = "learn"
-        self.engine.learn()
+        self.engine.duties.learn()
 
 
 def main() -> NoReturn:
@@ -171,10 +172,11 @@ async def _serve() -> None:
     storage = PointedStorage(settings.database_path)
     storage.points = points
     journal = configure_logs("json")
-    engine = Engine(rules, Mode.LIVE, storage, journal, SystemClock(), SystemChance())
+    ground = Ground(Mode.LIVE, storage, journal, SystemClock(), SystemChance())
+    engine = Engine(rules, ground)
     parts = OneThread(engine, storage)
     storage.doing = "recover"
-    engine.recover(all_claims=True)
+    engine.traffic.recover(all_claims=True)
     parts.learn()
     sender = PointedSender(open_sender(settings, rules), points)
     worker = Worker(parts, sender, rules.channels)

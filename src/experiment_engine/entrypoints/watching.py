@@ -19,7 +19,7 @@ from experiment_engine.configuration.tables import Mistake, dotted
 from experiment_engine.domain.errors import ConfigurationError, StorageUnavailable
 from experiment_engine.domain.moments import SECOND, Instant
 from experiment_engine.domain.rules import Rules
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class ConfigurationWatch:
         if changed:
             try:
                 self._engine.change_rules(rules, who=f"folder {self._folder.name}")
-                self._engine.beat(self._kind)
+                self._engine.duties.beat(self._kind)
             except StorageUnavailable:
                 self._asked.set()  # once more at the next look
                 raise

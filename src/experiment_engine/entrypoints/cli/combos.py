@@ -14,7 +14,7 @@ from experiment_engine.bootstrap import open_engine
 from experiment_engine.domain.errors import EngineError, StorageInUse
 from experiment_engine.domain.identifiers import CohortName, ComboKey
 from experiment_engine.domain.moments import iso
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.cli.server_here import ask_server
 from experiment_engine.settings import Settings, read_settings
 
@@ -61,8 +61,8 @@ def _on_database(
 ) -> dict[str, Any]:
     answer = {"cohort": cohort, "combo_key": combo}
     if what == "cancel":
-        return {**answer, "cancelled": engine.cancel_combo(cohort, combo, who=_BY)}
-    return {**answer, "learns_from": iso(engine.reset_combo(cohort, combo, who=_BY))}
+        return {**answer, "cancelled": engine.hands.cancel_combo(cohort, combo, who=_BY)}
+    return {**answer, "learns_from": iso(engine.hands.reset_combo(cohort, combo, who=_BY))}
 
 
 def _ask(what: What, cohort: str, combo: str, settings: Settings) -> dict[str, Any]:

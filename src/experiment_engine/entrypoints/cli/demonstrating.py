@@ -89,8 +89,9 @@ def demo(
 
 def _application(setting: Setting, settings: Settings) -> tuple[Door, Running]:
     engine, life = setting.engine, setting.life
-    worker = Worker(engine, life.provider, engine.rules.channels)
-    return around(engine, worker, settings, Upkeep(engine, learns_every=_LEARNS_EVERY), life)
+    worker = Worker(engine.traffic, life.provider, engine.rules.channels)
+    upkeep = Upkeep(engine.duties, learns_every=_LEARNS_EVERY)
+    return around(engine, worker, settings, upkeep, life)
 
 
 def _pass_history(setting: Setting, weeks: int) -> None:

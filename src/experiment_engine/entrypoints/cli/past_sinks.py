@@ -15,7 +15,7 @@ from experiment_engine.domain.errors import PartnerRefused, StorageInUse
 from experiment_engine.domain.events import Happened
 from experiment_engine.domain.moments import Instant, iso
 from experiment_engine.domain.past import ToldLater
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.settings import Settings
 
 _LARGEST = 800_000  # bytes in one request; the server takes 1 MiB
@@ -62,15 +62,15 @@ class ByEngine:
 
     def events(self, facts: Sequence[Happened]) -> Mapping[str, int]:
         """Take in goals, opt-outs and opt-ins."""
-        return self.engine.reconcile(facts, ())
+        return self.engine.traffic.reconcile(facts, ())
 
     def reports(self, reports: Sequence[ToldLater]) -> Mapping[str, int]:
         """Take in CleverTap's records."""
-        return self.engine.reconcile((), reports)
+        return self.engine.traffic.reconcile((), reports)
 
     def filled(self, source: str, span: tuple[Instant, Instant]) -> int:
         """Let go of the silences of a source that lie in a span; return how many."""
-        return self.engine.fill_silences(source, span, who="reconcile")
+        return self.engine.hands.fill_silences(source, span, who="reconcile")
 
 
 @dataclass(frozen=True)

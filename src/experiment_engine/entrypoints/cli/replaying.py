@@ -33,7 +33,8 @@ from experiment_engine.domain.events import Happened
 from experiment_engine.domain.identifiers import CohortName, ExperimentId
 from experiment_engine.domain.moments import MINUTE, Duration, Instant
 from experiment_engine.domain.rules import Rules
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
+from experiment_engine.engine.ground import Ground
 from experiment_engine.settings import Settings, read_settings
 
 _SLICE = Duration(5 * MINUTE)  # of the history, taken in at once
@@ -151,13 +152,14 @@ def _live_through(rules: Rules, facts: list[Happened], tell: Any) -> dict[Cohort
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         storage = SqliteStorage(Path(folder) / "replay.db")
         journal = Journal("json", StringIO())
-        engine = Engine(rules, Mode.DRY_RUN, storage, journal, clock, ChanceOfThePast())
+        ground = Ground(Mode.DRY_RUN, storage, journal, clock, ChanceOfThePast())
+        engine = Engine(rules, ground)
         with closing(engine):
             engine.open()
             life = _Life(engine, clock)
             for together in _slices(facts):
                 life.go_on_to(together[-1].at or clock.at)
-                taken = engine.take(together)
+                taken = engine.traffic.take(together)
                 life.expect(made for made, _ in taken.decided.values())
                 rehearsal.add(taken.results)
                 tell(len(together))
@@ -200,11 +202,13 @@ class _Life:
 
     def _deliver(self) -> None:
         while True:
-            claimed = self._engine.claim(dict.fromkeys(self._engine.rules.channels, _CALLS), ())
+            claimed = self._engine.traffic.claim(
+                dict.fromkeys(self._engine.rules.channels, _CALLS), ()
+            )
             self.expect(claimed.experiments)
             if claimed.calls:
                 taken = Answer(Verdict.ACCEPTED, "replayed", answer="", status=None)
-                self._engine.record([(call, taken) for call in claimed.calls])
+                self._engine.traffic.record([(call, taken) for call in claimed.calls])
             if not claimed.experiments:
                 return
 

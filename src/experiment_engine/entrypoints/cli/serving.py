@@ -28,7 +28,7 @@ from experiment_engine.bootstrap import (
 )
 from experiment_engine.domain.errors import ConfigurationError, StorageInUse
 from experiment_engine.domain.rules import Rules
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.cli.listening import BACKLOG, listen, tell_service_manager
 from experiment_engine.entrypoints.cli.succeeding import PATIENCE, Predecessor, rehearse
 from experiment_engine.entrypoints.dashboard.app import Dashboard
@@ -187,7 +187,7 @@ def deliver(engine: Engine, settings: Settings) -> NoReturn:
         signal.signal(how, lambda *_: stopping.set())
     worker.start()
     log.info("delivering", mode=engine.mode.value, configuration=engine.rules.fingerprint[:12])
-    duties = (Duty("beat", partial(engine.beat, "worker"), BEAT_EVERY), *_duties_of(watch))
+    duties = (Duty("beat", partial(engine.duties.beat, "worker"), BEAT_EVERY), *_duties_of(watch))
     while worker.is_alive and not stopping.wait(_LOOK_AGAIN):
         for duty in duties:
             duty.do(time.monotonic())
@@ -205,9 +205,9 @@ def open_application(
     worker = _open_worker(engine, settings) if delivers else None
     kind = "serve" if delivers else "serve --no-worker"
     watch = _watch(engine, settings, kind, worker)
-    upkeep = Upkeep(engine, kind, more=_duties_of(watch))
+    upkeep = Upkeep(engine.duties, kind, more=_duties_of(watch))
     analytics = open_analytics(settings)
-    telling = None if analytics is None else Telling(engine, analytics)
+    telling = None if analytics is None else Telling(engine.duties, analytics)
     return around(engine, worker, settings, upkeep, watch=watch, telling=telling)
 
 
@@ -245,7 +245,7 @@ def _duties_of(watch: ConfigurationWatch) -> tuple[Duty, Duty]:
 
 
 def _open_worker(engine: Engine, settings: Settings) -> Worker:
-    return Worker(engine, open_sender(settings, engine.rules), engine.rules.channels)
+    return Worker(engine.traffic, open_sender(settings, engine.rules), engine.rules.channels)
 
 
 def around(
@@ -260,7 +260,7 @@ def around(
     """Put the lane of the webhooks, the API and its secrets around an engine."""
     running = Running(
         engine=engine,
-        lane=GroupCommit(engine.take),
+        lane=GroupCommit(engine.traffic.take),
         worker=worker,
         api_gate=Gate(settings.api_token, "API_TOKEN"),
         upkeep=upkeep,

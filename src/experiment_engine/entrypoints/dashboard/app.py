@@ -210,7 +210,7 @@ class Dashboard:
             return self._refused(request, WRONG_FORM)
         if visitor.session is not None:  # its entry in the audit is what ends it everywhere
             noted = Noted(visitor.who, SIGNED_OUT, visitor.session.name())
-            await run_in_threadpool(self._running.engine.note, noted)
+            await run_in_threadpool(self._running.engine.hands.note, noted)
         response = RedirectResponse("/login", 303)
         self._door.take_back(response)
         return response

@@ -65,7 +65,7 @@ async def _resume(asked: Asked, form: Form) -> str:
 
 async def _set_paused(asked: Asked, form: Form, *, paused: bool) -> str:
     await run_in_threadpool(
-        asked.engine.pause, form.get("scope"), paused=paused, who=asked.visitor.who
+        asked.engine.hands.pause, form.get("scope"), paused=paused, who=asked.visitor.who
     )
     return form.back("/guardrails")
 
@@ -90,7 +90,7 @@ async def _choose(asked: Asked, form: Form, *, allowed: bool) -> str:
         {},
         {"channel": EVERY_CHANNEL, "allowed": allowed},
     )
-    await run_in_threadpool(engine.note_about, user_id, noted)
+    await run_in_threadpool(engine.hands.note_about, user_id, noted)
     return _of_user(user_id)
 
 
@@ -98,7 +98,7 @@ async def _erase(asked: Asked, form: Form) -> str:
     user_id = UserId(form.must("user_id"))
     if form.get("confirm") != user_id:
         raise NoSuchPage("Nothing was erased: type the user's id to confirm.")
-    await run_in_threadpool(asked.engine.erase, user_id, who=asked.visitor.who)
+    await run_in_threadpool(asked.engine.hands.erase, user_id, who=asked.visitor.who)
     return f"{_of_user(user_id)}&erased=1"
 
 
@@ -106,7 +106,7 @@ async def _trust(asked: Asked, form: Form) -> str:
     cohort = CohortName(form.must("cohort"))
     if cohort not in asked.engine.rules.cohorts:
         raise NoSuchPage("There is no such cohort.")
-    await run_in_threadpool(asked.engine.unfreeze, cohort, who=asked.visitor.who)
+    await run_in_threadpool(asked.engine.hands.unfreeze, cohort, who=asked.visitor.who)
     return form.back("/")
 
 
@@ -124,7 +124,7 @@ async def _try_again(asked: Asked, form: Form) -> str:
     if not facts or any(isinstance(fact, Unreadable) for fact in facts):
         return f"/events?show=quarantine&still={kept.id}#kept-{kept.id}"
     await asked.running.lane.submit(facts)
-    await run_in_threadpool(asked.engine.release, kept.id, len(facts), who=asked.visitor.who)
+    await run_in_threadpool(asked.engine.hands.release, kept.id, len(facts), who=asked.visitor.who)
     return f"/events?show=quarantine&released={kept.id}"
 
 

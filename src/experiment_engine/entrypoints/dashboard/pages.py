@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.dashboard.visitors import Visitor
 from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.running import Running

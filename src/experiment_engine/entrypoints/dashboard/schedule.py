@@ -17,13 +17,13 @@ def view(asked: Asked) -> View:
     engine = asked.engine
     now = engine.clock.now()
     start = Instant(now - now % _STRETCH)
-    channels = sorted(engine.rules.channels)
+    channels, quiet = sorted(engine.rules.channels), engine.rules.quiet_hours
     return {
         "starts_at": start,
         "channels": channels,
         "due": engine.pages.reading.waiting(channels, start, Instant(start + DAY), _STRETCH),
         "quiet": [
-            engine.guardrails.is_quiet(channels[0], engine.rules.timezone, Instant(at))
+            quiet is not None and quiet.holds(Instant(at), engine.rules.timezone)
             for at in range(start, start + DAY, _STRETCH)
         ],
         "quiet_hours": _quiet(asked),

@@ -29,7 +29,7 @@ def _preview(asked: Asked, user: Timeline | None) -> Sequence[Foreseen] | None:
     if user is None or asked.query("preview") != "1":
         return None
     context = {name: str(value) for name, value in user.context.items()}
-    return asked.engine.foresee(UserId(user.user_id), context, user.zone)
+    return asked.engine.traffic.foresee(UserId(user.user_id), context, user.zone)
 
 
 def _timeline(asked: Asked, user_id: UserId) -> Timeline:

@@ -28,7 +28,7 @@ from experiment_engine.domain.identifiers import (
 from experiment_engine.domain.measurement.silence import ENGINE
 from experiment_engine.domain.moments import iso, to_instant
 from experiment_engine.domain.pausing import of_channel, of_combo, of_level
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.http.access import Scope
 from experiment_engine.entrypoints.http.door import Lane
 from experiment_engine.entrypoints.http.errors import ApiError
@@ -286,7 +286,7 @@ def user(user_id: UserPath, engine: EngineHere) -> dict[str, Any]:
 @routes.delete("/api/users/{user_id}", dependencies=[requires(Scope.ADMIN)])
 def erase(user_id: UserPath, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Forget the user: what waits is cancelled, what is personal removed, the counts stay."""
-    engine.erase(UserId(user_id), who=who(request))
+    engine.hands.erase(UserId(user_id), who=who(request))
     return {"status": "erased", "user_id": user_id}
 
 
@@ -341,7 +341,7 @@ def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any
     """Trust a cohort's feedback again after it looked forged or broken, and go on learning."""
     if cohort not in engine.rules.cohorts:
         raise UnknownCohort(cohort, sorted(engine.rules.cohorts))
-    was_frozen = engine.unfreeze(CohortName(cohort), who=who(request))
+    was_frozen = engine.hands.unfreeze(CohortName(cohort), who=who(request))
     return {"cohort": cohort, "was_frozen": was_frozen}
 
 
@@ -359,7 +359,7 @@ def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]
     if source not in {*Source, ENGINE}:
         known = ", ".join(sorted({*Source, ENGINE}))
         raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
-    return {"source": source, "released": engine.release_source(source, who=who(request))}
+    return {"source": source, "released": engine.hands.release_source(source, who=who(request))}
 
 
 class ComboBody(BaseModel):
@@ -378,7 +378,7 @@ def cancel_combo(
 ) -> dict[str, Any]:
     """Cancel every message that waits for a combo."""
     key = ComboKey(body.combo_key)
-    cancelled = engine.cancel_combo(CohortName(cohort), key, who=who(request))
+    cancelled = engine.hands.cancel_combo(CohortName(cohort), key, who=who(request))
     return {"cohort": cohort, "combo_key": key, "cancelled": cancelled}
 
 
@@ -390,14 +390,14 @@ def reset_combo(
 ) -> dict[str, Any]:
     """Let a combo's past count no more for learning; its counts stay and are shown."""
     key = ComboKey(body.combo_key)
-    begins = engine.reset_combo(CohortName(cohort), key, who=who(request))
+    begins = engine.hands.reset_combo(CohortName(cohort), key, who=who(request))
     return {"cohort": cohort, "combo_key": key, "learns_from": iso(begins)}
 
 
 def _pause(
     request: Request, engine: Engine, body: ScopeBody | None, *, paused: bool
 ) -> dict[str, Any]:
-    engine.pause(body.scope() if body else None, paused=paused, who=who(request))
+    engine.hands.pause(body.scope() if body else None, paused=paused, who=who(request))
     return {
         "paused": {scope: iso(since) for scope, since in engine.report.reading.paused().items()}
     }
@@ -430,6 +430,6 @@ async def _choose(
     after = {"channel": channel, "allowed": allowed}
     what = "opted in" if allowed else "opted out"
     noted = Noted(who(request), what, user_id, after=after)
-    await run_in_threadpool(engine.note_about, UserId(user_id), noted)
+    await run_in_threadpool(engine.hands.note_about, UserId(user_id), noted)
     answer: dict[str, Any] = msgspec.to_builtins(result)
     return answer

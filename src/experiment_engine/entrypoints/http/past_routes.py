@@ -79,7 +79,7 @@ async def past_events(body: PastEvents, request: Request, engine: EngineHere) ->
         facts = parse(await request.body())
     except NotUnderstood as error:
         raise ApiError(400, "not_understood", str(error)) from None
-    return await run_in_threadpool(lambda: dict(engine.reconcile(facts, ())))
+    return await run_in_threadpool(lambda: dict(engine.traffic.reconcile(facts, ())))
 
 
 @routes.post("/api/reconcile/clevertap", dependencies=[requires(Scope.ADMIN)])
@@ -89,7 +89,7 @@ def past_reports(body: PastReports, engine: EngineHere) -> dict[str, int]:
         ToldLater(one.name, UserId(one.user_id.strip()), _moment(one.at), one.properties)
         for one in body.reports
     ]
-    return dict(engine.reconcile((), reports))
+    return dict(engine.traffic.reconcile((), reports))
 
 
 @routes.post(
@@ -101,5 +101,5 @@ def filled(source: str, body: PastSpan, request: Request, engine: EngineHere) ->
         known = ", ".join(sorted({*Source, ENGINE}))
         raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
     span = _moment(body.since), _moment(body.until)
-    number = engine.fill_silences(source, span, who=who(request))
+    number = engine.hands.fill_silences(source, span, who=who(request))
     return {"source": source, "filled": number}

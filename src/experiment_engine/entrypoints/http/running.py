@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from experiment_engine.domain.errors import StorageUnavailable
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.group_commit import GroupCommit
 from experiment_engine.entrypoints.http.access import Gate
 from experiment_engine.entrypoints.telling import Telling

@@ -9,7 +9,7 @@ from experiment_engine.domain.bandit.context import FEATURES
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.bandit.statistics import Floats
 from experiment_engine.domain.identifiers import CohortName
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.simulator.truth import Person, Truth
 
 _ASKED = 400  # people of the city, for means over all
@@ -20,11 +20,11 @@ def distance(
     engine: Engine, truths: Mapping[CohortName, Truth], people: Sequence[Person]
 ) -> dict[str, Any]:
     """Return, for each cohort, what is true and what the engine's policy makes of it now."""
-    asked = people[:_ASKED]
+    asked, policies = people[:_ASKED], engine.policies
     return {
-        name: of_cohort(engine.policies[name], truth, asked)
+        name: of_cohort(policies[name], truth, asked)
         for name, truth in truths.items()
-        if name in engine.policies
+        if name in policies
     }
 
 

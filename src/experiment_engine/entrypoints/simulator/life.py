@@ -14,7 +14,7 @@ import structlog
 from experiment_engine.domain.delivery.message import Answer, Call
 from experiment_engine.domain.errors import StorageUnavailable
 from experiment_engine.domain.moments import DAY, HOUR, MINUTE, SECOND, Instant
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.simulator.city import City
 from experiment_engine.entrypoints.simulator.distance import distance
 from experiment_engine.entrypoints.simulator.fast_time import FastClock
@@ -52,10 +52,10 @@ class Life:
                 self._clock.set(Instant(now + later))
                 self._deliver(self._clock.now())
             if now // HOUR in lessons:
-                self._engine.learn()
+                self._engine.duties.learn()
                 tell((now - since) / (until - since))
         self._clock.set(until)
-        self._engine.learn()
+        self._engine.duties.learn()
         tell(1.0)
 
     def start(self) -> None:
@@ -86,7 +86,7 @@ class Life:
     def _take(self, now: Instant) -> list[Instant]:
         """Tell the engine what happened; return when what it decided is due."""
         facts = self._city.facts(now)
-        taken = self._engine.take(facts).decided.values() if facts else ()
+        taken = self._engine.traffic.take(facts).decided.values() if facts else ()
         decided = [made for made, _ in taken]
         self._city.decided(decided)
         return [made.due_at for made in decided]
@@ -99,9 +99,9 @@ class Life:
         self._due = waiting
         free = dict.fromkeys(self._engine.rules.channels, _CALLS)
         while True:
-            claimed = self._engine.claim(free, ())
+            claimed = self._engine.traffic.claim(free, ())
             if claimed.calls:
-                self._engine.record([self._answered(call) for call in claimed.calls])
+                self._engine.traffic.record([self._answered(call) for call in claimed.calls])
             if len(claimed.experiments) < _CALLS:
                 return
 

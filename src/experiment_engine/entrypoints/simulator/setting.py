@@ -11,7 +11,7 @@ from experiment_engine.configuration.loading import bundled_example, load
 from experiment_engine.domain.cohorts.cohort import PolicyChoice, Prior
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.rules import WHATSAPP, Rules
-from experiment_engine.engine import Engine
+from experiment_engine.engine.engine import Engine
 from experiment_engine.entrypoints.simulator.city import City, Shape
 from experiment_engine.entrypoints.simulator.fast_time import FastClock, SeededChance
 from experiment_engine.entrypoints.simulator.life import Life
