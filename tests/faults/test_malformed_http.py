@@ -132,7 +132,11 @@ def answers_to(engine: RunningEngine, data: bytes) -> tuple[list[int], bytes]:
     """Send bytes and a last request; return the status of every answer, and all that came."""
     with raw_client(engine.url) as client:
         client.send(data + LAST)
-        return client.read_until_closed(), client.received
+        try:
+            client.read_until_closed()
+        except TimeoutError:  # the last request was taken for a trailer: it is kept alive
+            assert client.statuses(), (data, "neither answered nor ended")
+        return client.statuses(), client.received
 
 
 @pytest.mark.parametrize("name", MALFORMED)
