@@ -52,6 +52,8 @@ _TROUBLE = {  # primary result codes that may heal by themselves, or by hand fro
 
 _FAILED_SYNCS = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
+_PATIENCE = "PRAGMA busy_timeout = 5000"  # milliseconds
+
 # Nobody but the writer may write or checkpoint: SQLite before 3.51.3 can corrupt its log when
 # two connections do so at once.
 _WRITER = (
@@ -59,14 +61,14 @@ _WRITER = (
     "PRAGMA synchronous = FULL",  # an answer 2xx is on the disk, not only in the cache
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",  # what is deleted is overwritten: people ask to be forgotten
-    "PRAGMA busy_timeout = 5000",
+    _PATIENCE,
     "PRAGMA cache_size = -16000",
     f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
 )
 _READER = (
     "PRAGMA query_only = ON",
     "PRAGMA wal_autocheckpoint = 0",
-    "PRAGMA busy_timeout = 5000",
+    _PATIENCE,
     "PRAGMA cache_size = -8000",
 )
 
@@ -140,7 +142,8 @@ class SqliteStorage:
         )
         self._core = self._engine.connect()
         self.readers = open_readers(path)
-        self._erasure_key = self._meta("erasure_key")
+        # Now, because later the writing connection is asked in its transactions only.
+        self._erasure_key, self._salt = self._meta("erasure_key"), self._meta("holdout_salt")
         if not throwaway:
             _sync_folder(path)
         self._files = _files_at(path)
@@ -149,7 +152,7 @@ class SqliteStorage:
 
     def salt(self) -> bytes:
         """Return the stored salt of the holdout."""
-        return self._meta("holdout_salt")
+        return self._salt
 
     def evidence(self) -> AbstractContextManager[EvidenceReader]:
         """Open one consistent view for learning, which waits for no writer and stops none."""
@@ -172,13 +175,7 @@ class SqliteStorage:
                 self._writer.execute("COMMIT")
                 self._require_files()
             except BaseException as error:
-                cause = error.orig if isinstance(error, DBAPIError) else error
-                if getattr(cause, "sqlite_errorcode", None) in _FAILED_SYNCS:
-                    _end_at_once(cause)
-                self._roll_back()
-                if isinstance(cause, sqlite3.DatabaseError) and _is_trouble(cause):
-                    self._fold_first |= cause.sqlite_errorcode == sqlite3.SQLITE_FULL
-                    raise self._unavailable(cause) from error
+                self._give_up(error)
                 raise
 
     def run(self, work: Callable[[SqliteTransaction], T]) -> T:
@@ -187,11 +184,21 @@ class SqliteStorage:
             return work(tx)
 
     def scrub(self, erased_at: Instant, now: Instant) -> bool:
-        """Fold the log into the database and cut it: older pages in it still have what went."""
+        """Fold the log into the database and cut it: older pages in it still have what went.
+
+        A reader that still looks at them is not waited for: webhooks would wait, too.
+        """
         del erased_at, now
         with self._turn:
-            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy  # by a reader; next time it has gone
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            try:
+                busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.DatabaseError as error:
+                self._give_up(error)
+                raise
+            finally:
+                self._writer.execute(_PATIENCE)
+        return not busy  # next time the reader has gone
 
     def close(self) -> None:
         """Close every connection and let go of the lock."""
@@ -215,9 +222,16 @@ class SqliteStorage:
             f"The database cannot be written now ({cause}). Nothing was stored; send it again."
         )
 
-    def _roll_back(self) -> None:
+    def _give_up(self, error: BaseException) -> None:
+        """Roll back; raise StorageUnavailable if the error may heal, and end if a sync failed."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(cause, "sqlite_errorcode", None) in _FAILED_SYNCS:
+            _end_at_once(cause)
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
+        if isinstance(cause, sqlite3.DatabaseError) and _is_trouble(cause):
+            self._fold_first |= cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+            raise self._unavailable(cause) from error
 
     def _fold_log(self) -> None:
         """Fold the log into the database, so that what room there is serves once more."""
