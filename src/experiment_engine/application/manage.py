@@ -42,9 +42,7 @@ def _check_narrow(scope: str, rules: Rules) -> None:
             raise UnknownScope(f'There is no channel "{rest}". Known: {known}.')
         return
     name = rest.partition(":")[0]
-    cohort = rules.cohorts.get(CohortName(name))
-    if cohort is None:
-        raise UnknownCohort(name, sorted(rules.cohorts))
+    cohort = rules.require_cohort(name)
     if not any(scope in scopes_of(cohort, combo) for combo in cohort.space.combos):
         raise UnknownScope(f'The cohort "{name}" has no such combo or level.')
 
@@ -172,9 +170,7 @@ def waiting_combos_of(
 
 def require_combo(cohort: CohortName, combo_key: ComboKey, rules: Rules) -> None:
     """Raise UnknownCohort or UnknownScope for a combo that the configuration does not have."""
-    if cohort not in rules.cohorts:
-        raise UnknownCohort(cohort, sorted(rules.cohorts))
-    if combo_key not in rules.cohorts[cohort].space.by_key:
+    if combo_key not in rules.require_cohort(cohort).space.by_key:
         raise UnknownScope(
             f'The cohort "{cohort}" has no combo "{combo_key}": write delay|channel|angle|offer.'
         )

@@ -68,15 +68,6 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotRecord:
-    """One refresh of a policy."""
-
-    id: str
-    policy: str
-    taken_at: Instant
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessRecord:
     """One process that says it lives."""
 

@@ -14,7 +14,6 @@ from experiment_engine.application.page_records import (
     DayCount,
     ProcessRecord,
     Recent,
-    SnapshotRecord,
     Stopped,
     WaitingCount,
 )
@@ -24,7 +23,6 @@ from experiment_engine.application.report_records import KeptEvent, QuarantineRe
 from experiment_engine.application.standings import Standings
 from experiment_engine.domain.bandit.delay_curve import DelayCurve
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.moments import DAY, HOUR, Duration, Instant
 from experiment_engine.domain.pausing import EVERYTHING
@@ -75,9 +73,6 @@ class PageReading(Protocol):
     def stopped(self, since: Instant) -> Sequence[Stopped]:
         """Return what kept messages from going out, by reason, of what came since."""
 
-    def snapshots(self, mode: Mode, cohort: CohortName, limit: int) -> Sequence[SnapshotRecord]:
-        """Return the newest refreshes of a cohort's policy."""
-
     def quarantined(self, number: int) -> QuarantineRecord | None:
         """Return one body that was not understood."""
 
@@ -115,9 +110,7 @@ class Pages:
 
     def results(self, cohort: str) -> CohortResults:
         """Return what a cohort has achieved so far; raises UnknownCohort."""
-        if cohort not in self.rules.cohorts:
-            raise UnknownCohort(cohort, sorted(self.rules.cohorts))
-        known, now = self.rules.cohorts[CohortName(cohort)], self.clock.now()
+        known, now = self.rules.require_cohort(cohort), self.clock.now()
         paused = self.records.paused()
         from_day = now // DAY - SHOWN_DAYS
         closed_before = (now - known.goal.window) // HOUR

@@ -24,7 +24,7 @@ from experiment_engine.domain.bandit.reward import Group, contribution, group_of
 from experiment_engine.domain.cohorts.cohort import Cohort
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
-from experiment_engine.domain.errors import UnknownCohort, UnknownExperiment
+from experiment_engine.domain.errors import UnknownExperiment
 from experiment_engine.domain.identifiers import CohortName, ComboKey, ExperimentId, UserId
 from experiment_engine.domain.measurement.interval import wilson_interval
 from experiment_engine.domain.measurement.silence import Silence
@@ -282,9 +282,7 @@ class Report:
         }
 
     def _known(self, cohort: str | None) -> CohortName | None:
-        if cohort is not None and cohort not in self.rules.cohorts:
-            raise UnknownCohort(cohort, sorted(self.rules.cohorts))
-        return None if cohort is None else CohortName(cohort)
+        return None if cohort is None else self.rules.require_cohort(cohort).name
 
     def _leagues(self, counts: Sequence[ComboCounts]) -> tuple[list[Answer], list[Answer]]:
         """Return the best by the lower end of their interval, and the worst by the upper."""

@@ -221,7 +221,7 @@ class _Batch:
         if duplicate is not None:
             return duplicate
         result = self.feedback.reported(fact, self._user(owner), self.now)
-        if not owner.startswith(FORGOTTEN):
+        if not is_erased_id(owner):
             at = self._time(fact.at)
             self._keep(owner, fact.key, fact.source, fact.name, at, fact.raw, result)
         return result
@@ -368,7 +368,6 @@ class _Batch:
 
 
 NOBODY = UserId("")  # whose events are those that name no user
-FORGOTTEN = "erased:"  # how the ids of users who are erased begin
 
 
 def _whose(fact: Happened | Reported | Anonymous, owners: Mapping[ExperimentId, UserId]) -> UserId:

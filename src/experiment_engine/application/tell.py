@@ -12,14 +12,12 @@ from experiment_engine.application.evidence import Noticed
 from experiment_engine.application.ports import Keeping, Noticing
 from experiment_engine.domain.cohorts.combo import DIMENSIONS
 from experiment_engine.domain.delivery.experiment import Mode
-from experiment_engine.domain.identifiers import ExperimentId, UserId
+from experiment_engine.domain.identifiers import ExperimentId, UserId, is_erased_id
 from experiment_engine.domain.moments import SECOND, Duration, Instant
 
 ASSIGNED, SENT = "experiment_assigned", "experiment_sent"
 AT_ONCE = 250  # of each kind in one step
 SETTLED = Duration(30 * SECOND)  # what is stored side by side can be seen in any order for a while
-
-_ERASED = "erased:"  # how the ids of users who are forgotten begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def gather_notices(mode: Mode, noticing: Noticing, now: Instant) -> Notices:
         after[sent] = f"{accepted[-1].at}|{accepted[-1].experiment.id}"
     events = [_notice(ASSIGNED, one) for one in decided] + [_notice(SENT, one) for one in accepted]
     return Notices(
-        [one for one in events if not one.user_id.startswith(_ERASED)],
+        [one for one in events if not is_erased_id(one.user_id)],
         {name: (before[name], after[name]) for name in before if before[name] != after[name]},
         more=AT_ONCE in (len(decided), len(accepted)),
     )

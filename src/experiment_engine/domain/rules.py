@@ -12,6 +12,7 @@ from experiment_engine.domain.delivery.facts import FactRule
 from experiment_engine.domain.delivery.limits import FrequencyCap, OfferBudget
 from experiment_engine.domain.delivery.message import MessageTemplate
 from experiment_engine.domain.delivery.quiet_hours import QuietHours
+from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.identifiers import Channel, CohortName, EventName
 from experiment_engine.domain.moments import DAY, MINUTE, Duration
 
@@ -129,6 +130,13 @@ class Rules:
     silent_after: Duration | None = Duration(30 * MINUTE)  # at the least; None: nobody listens
     retention: Retention = field(default_factory=Retention)
     fingerprint: str = ""  # of the files' content: two processes with the same one agree
+
+    def require_cohort(self, name: str) -> Cohort:
+        """Return the cohort of this name; raises UnknownCohort."""
+        cohort = self.cohorts.get(CohortName(name))
+        if cohort is None:
+            raise UnknownCohort(name, sorted(self.cohorts))
+        return cohort
 
     def quiet_hours_of(self, channel: Channel) -> QuietHours | None:
         """Return the channel's own quiet hours, or the general ones."""

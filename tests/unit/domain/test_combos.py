@@ -40,7 +40,7 @@ def test_places_keys_and_levels_agree(
         assert combo.index == place
         assert tuple(levels) == DIMENSIONS
         assert levels == {
-            "delay": combo.delay_label,
+            "delay": combo.levels()["delay"],
             "channel": combo.channel,
             "angle": combo.angle,
             "offer": combo.offer,

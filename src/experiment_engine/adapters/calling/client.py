@@ -21,7 +21,6 @@ def open_client(
     *,
     connections: int = 16,
     connect_limit: float = CONNECT_LIMIT,
-    keepalive: float = KEEPALIVE,
 ) -> httpx2.AsyncClient:
     """Open the pool of connections; `connections` is at least the calls ever in flight.
 
@@ -35,7 +34,7 @@ def open_client(
         limits=httpx2.Limits(
             max_connections=connections,
             max_keepalive_connections=connections,
-            keepalive_expiry=keepalive,
+            keepalive_expiry=KEEPALIVE,
         ),
         follow_redirects=False,
         trust_env=False,

@@ -42,11 +42,6 @@ class LearningStatements(ProgressStatements, WatchingStatements):
         row = {"name": name, "holder": holder, "until": now + span}
         return insert_or_leave(self.core, lease, [row]) == 1
 
-    def give_back_lease(self, name: str, holder: str) -> None:
-        """Let others take a lease at once."""
-        lease = tables.lease
-        self.core.execute(delete(lease).where(lease.c.name == name, lease.c.holder == holder))
-
     def add_snapshot(self, mode: Mode, cohort: Cohort, snapshot: Snapshot) -> None:
         """Keep a snapshot with its model; models of much older ones are let go of.
 

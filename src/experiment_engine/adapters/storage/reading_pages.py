@@ -17,7 +17,6 @@ from experiment_engine.application.page_records import (
     DayCount,
     ProcessRecord,
     Recent,
-    SnapshotRecord,
     Stopped,
     WaitingCount,
 )
@@ -215,17 +214,6 @@ class PageReader:
             for step, query in both
             for reason, times in self._rows(query)
         ]
-
-    def snapshots(self, mode: Mode, cohort: CohortName, limit: int) -> Sequence[SnapshotRecord]:
-        """Return the newest refreshes of a cohort's policy."""
-        taken = tables.snapshot.c
-        query = (
-            select(taken.id, taken.policy, taken.taken_at)
-            .where(taken.mode == mode.value, taken.cohort == cohort)
-            .order_by(desc(taken.taken_at))
-            .limit(limit)
-        )
-        return [SnapshotRecord(*row) for row in self._rows(query)]
 
     def quarantined(self, number: int) -> QuarantineRecord | None:
         """Return one body that was not understood."""

@@ -19,7 +19,6 @@ class Combo:
     index: int  # its place in the cohort's space
     key: ComboKey
     delay: Duration
-    delay_label: str  # as the configuration writes it: "15min"
     channel: Channel
     angle: str
     offer: str
@@ -51,7 +50,6 @@ class ComboSpace:
                     index=index,
                     key=ComboKey("|".join(levels)),
                     delay=parse_duration(levels[0]),
-                    delay_label=levels[0],
                     channel=Channel(levels[1]),
                     angle=levels[2],
                     offer=levels[3],

@@ -14,13 +14,13 @@ class Interval:
     high: float
 
 
-def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
+def wilson_interval(successes: int, trials: int) -> Interval:
     """Return the score interval of a proportion (Wilson 1927); all of [0, 1] without trials."""
     if trials == 0:
         return Interval(0.0, 1.0)
-    rate, spread = successes / trials, z * z / trials
+    rate, spread = successes / trials, Z_95 * Z_95 / trials
     centre = (rate + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * sqrt(rate * (1 - rate) / trials + spread / (4 * trials))
+    half = Z_95 / (1 + spread) * sqrt(rate * (1 - rate) / trials + spread / (4 * trials))
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return Interval(low, high)

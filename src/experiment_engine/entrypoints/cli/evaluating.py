@@ -19,7 +19,7 @@ from experiment_engine.application.measure import GRACE
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.bandit.policies import POLICIES
 from experiment_engine.domain.cohorts.cohort import Cohort, PolicyChoice
-from experiment_engine.domain.errors import EngineError, UnknownCohort, WrongUse
+from experiment_engine.domain.errors import EngineError, WrongUse
 from experiment_engine.domain.identifiers import CohortName
 from experiment_engine.domain.measurement.off_policy import Value
 from experiment_engine.domain.moments import Instant
@@ -68,10 +68,8 @@ def _wanted(
         known = ", ".join(POLICIES)
         raise WrongUse(f'--policy: there is no policy "{policy}": write one of {known}')
     rules = load(config) if config is not None else bootstrap.read_rules(settings)
-    if cohort is not None and cohort not in rules.cohorts:
-        raise UnknownCohort(cohort, sorted(rules.cohorts))
-    names = [CohortName(cohort)] if cohort is not None else list(rules.cohorts)
-    cohorts = [rules.cohorts[name] for name in names]
+    every = list(rules.cohorts.values())
+    cohorts = every if cohort is None else [rules.require_cohort(cohort)]
     if policy is None:
         return cohorts
     return [replace(one, policy=PolicyChoice(name=policy)) for one in cohorts]

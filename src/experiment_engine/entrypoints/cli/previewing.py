@@ -17,8 +17,7 @@ from experiment_engine import bootstrap
 from experiment_engine.application.rendering import Rendered, render_cohort
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.errors import ConfigurationError, UnknownCohort, WrongUse
-from experiment_engine.domain.identifiers import CohortName
+from experiment_engine.domain.errors import ConfigurationError, WrongUse
 from experiment_engine.domain.rules import Rules
 from experiment_engine.settings import read_settings
 
@@ -117,11 +116,7 @@ def _pattern(combo: str) -> tuple[str, str, str]:
 
 
 def _wanted(rules: Rules, cohort: str | None) -> Sequence[Cohort]:
-    if cohort is None:
-        return list(rules.cohorts.values())
-    if cohort not in rules.cohorts:
-        raise UnknownCohort(cohort, sorted(rules.cohorts))
-    return [rules.cohorts[CohortName(cohort)]]
+    return list(rules.cohorts.values()) if cohort is None else [rules.require_cohort(cohort)]
 
 
 def _languages(rules: Rules, asked: Sequence[str], told: Mapping[str, Any]) -> Sequence[object]:

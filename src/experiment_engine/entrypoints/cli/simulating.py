@@ -17,8 +17,7 @@ from experiment_engine import bootstrap
 from experiment_engine.configuration.loading import load
 from experiment_engine.domain.bandit.context import FEATURES
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.errors import ConfigurationError, UnknownCohort
-from experiment_engine.domain.identifiers import CohortName
+from experiment_engine.domain.errors import ConfigurationError
 from experiment_engine.entrypoints.simulator.comparison import (
     GREEDY,
     Scale,
@@ -161,9 +160,7 @@ def simulate(
 
 def _cohort(config: Path | None, wanted: str | None) -> Cohort:
     rules = load(config) if config else bootstrap.read_rules(read_settings(os.environ))
-    if wanted is not None and wanted not in rules.cohorts:
-        raise UnknownCohort(wanted, sorted(rules.cohorts))
-    return rules.cohorts[CohortName(wanted) if wanted else next(iter(rules.cohorts))]
+    return rules.require_cohort(next(iter(rules.cohorts)) if wanted is None else wanted)
 
 
 def _write(plot: Path, picture: str) -> None:

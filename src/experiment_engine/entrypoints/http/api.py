@@ -16,7 +16,6 @@ from experiment_engine import __version__
 from experiment_engine.application.noted import Noted
 from experiment_engine.application.report import decided_experiment
 from experiment_engine.domain.delivery.copy import clean
-from experiment_engine.domain.errors import UnknownCohort
 from experiment_engine.domain.events import Chosen, Requested, Source, Terms
 from experiment_engine.domain.identifiers import (
     EVERY_CHANNEL,
@@ -226,8 +225,7 @@ async def trigger(
     body: TriggerBody, request: Request, engine: EngineHere, lane: LaneHere
 ) -> JSONResponse:
     """Start an experiment for a user by hand: every guardrail holds, nobody is held out."""
-    if body.cohort not in engine.rules.cohorts:
-        raise UnknownCohort(body.cohort, sorted(engine.rules.cohorts))
+    engine.rules.require_cohort(body.cohort)
     fact = Requested(
         UserId(body.user_id.strip()),
         CohortName(body.cohort),
@@ -339,10 +337,16 @@ def resume(
 )
 def unfreeze(cohort: str, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Trust a cohort's feedback again after it looked forged or broken, and go on learning."""
-    if cohort not in engine.rules.cohorts:
-        raise UnknownCohort(cohort, sorted(engine.rules.cohorts))
-    was_frozen = engine.hands.unfreeze(CohortName(cohort), who=who(request))
+    name = engine.rules.require_cohort(cohort).name
+    was_frozen = engine.hands.unfreeze(name, who=who(request))
     return {"cohort": cohort, "was_frozen": was_frozen}
+
+
+def require_source(source: str) -> None:
+    """Refuse the name of a source that there is not."""
+    if source not in {*Source, ENGINE}:
+        known = ", ".join(sorted({*Source, ENGINE}))
+        raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
 
 
 @routes.get("/api/sources", dependencies=[requires(Scope.STATS)])
@@ -356,9 +360,7 @@ def sources(engine: EngineHere) -> dict[str, Any]:
 )
 def release(source: str, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Count trials whole again that a silent source holds, and let its rhythm begin anew."""
-    if source not in {*Source, ENGINE}:
-        known = ", ".join(sorted({*Source, ENGINE}))
-        raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
+    require_source(source)
     return {"source": source, "released": engine.hands.release_source(source, who=who(request))}
 
 

@@ -12,9 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from experiment_engine.adapters.amplitude.payload import MAX_EVENTS, parse
 from experiment_engine.domain.errors import NotUnderstood
-from experiment_engine.domain.events import Source
 from experiment_engine.domain.identifiers import UserId
-from experiment_engine.domain.measurement.silence import ENGINE
 from experiment_engine.domain.moments import Instant, to_instant
 from experiment_engine.domain.past import ToldLater
 from experiment_engine.entrypoints.http.access import Scope
@@ -22,6 +20,7 @@ from experiment_engine.entrypoints.http.api import (
     UNKNOWN,
     EngineHere,
     UserPath,
+    require_source,
     requires,
     routes,
     who,
@@ -97,9 +96,7 @@ def past_reports(body: PastReports, engine: EngineHere) -> dict[str, int]:
 )
 def filled(source: str, body: PastSpan, request: Request, engine: EngineHere) -> dict[str, Any]:
     """Let go of the silences of a source inside a span of which all has been told since."""
-    if source not in {*Source, ENGINE}:
-        known = ", ".join(sorted({*Source, ENGINE}))
-        raise ApiError(404, "unknown_source", f'There is no source "{source}". Known: {known}.')
+    require_source(source)
     span = _moment(body.since), _moment(body.until)
     number = engine.hands.fill_silences(source, span, who=who(request))
     return {"source": source, "filled": number}
