@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,19 +219,6 @@ def test_a_folder_that_is_being_written_is_left_alone(start: Start) -> None:
     assert engine.engine.rules.holdout_share == 0.25
     (entry, *_) = engine.engine.pages.reading.audit(5)
     assert (entry.what, entry.target) == ("changed the configuration", "configuration")
-
-
-def test_a_new_channel_is_shown_before_the_worker_knows_it(start: Start) -> None:
-    """Between a change of the folder and the worker's next turn, /ready answers, too."""
-    engine = start(cohorts={COHORT: cohort(channel=["push"])}, channels={"push": {}})
-    folder = start.folder / "configuration"
-    write_configuration(folder, channels={"push": {}, "whatsapp": {}})
-    watch = ConfigurationWatch(engine.engine, folder, "serve")
-    watch.hurry()
-    watch.step()
-
-    running = replace(engine.running, worker=engine._worker)
-    assert set(running.readiness()["provider"]["channels"]) == {"push", "whatsapp"}
 
 
 def test_the_worker_follows(start: Start) -> None:

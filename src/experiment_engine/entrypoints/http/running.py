@@ -121,8 +121,7 @@ class Running:
         failing = self.engine.report.reading.failing_channels()
         channels = {}
         for channel in self.engine.rules.channels:
-            # A channel that was just configured is not the worker's before its next turn.
-            breaker = self.worker.lanes.breakers.get(channel) if self.worker else None
+            breaker = self.worker.lanes.breakers[channel] if self.worker is not None else None
             channels[channel] = {
                 "failing": channel in failing,
                 "refused_in_a_row": failing.get(channel, 0),
