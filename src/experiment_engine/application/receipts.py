@@ -6,10 +6,11 @@ from typing import Protocol
 
 import msgspec
 
+from experiment_engine.application.described import Answer
 from experiment_engine.application.learn import restored
 from experiment_engine.application.ports import Evidence
 from experiment_engine.application.redraw import Redrawn, Sources, Start, redraw
-from experiment_engine.application.report import Answer, Report
+from experiment_engine.application.report import Report
 from experiment_engine.application.report_records import ExperimentRecord, KeptEvent
 from experiment_engine.domain.bandit.snapshot import PolicyInForce
 from experiment_engine.domain.errors import NotUnderstood

@@ -3,11 +3,13 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
+from experiment_engine.application import described
+from experiment_engine.application.described import Answer
 from experiment_engine.application.evidence import Frozen, Learned
 from experiment_engine.application.ports import Clock
 from experiment_engine.application.report_measurement import measurement
@@ -20,10 +22,9 @@ from experiment_engine.application.report_records import (
     KeptEvent,
     QuarantineRecord,
 )
-from experiment_engine.domain.bandit.reward import Group, contribution, group_of
+from experiment_engine.domain.bandit.reward import Group
 from experiment_engine.domain.cohorts.cohort import Cohort
-from experiment_engine.domain.cohorts.combo import DIMENSIONS
-from experiment_engine.domain.delivery.experiment import Decided, Experiment, Mode, State
+from experiment_engine.domain.delivery.experiment import Mode
 from experiment_engine.domain.errors import UnknownExperiment
 from experiment_engine.domain.identifiers import CohortName, ComboKey, ExperimentId, UserId
 from experiment_engine.domain.measurement.interval import wilson_interval
@@ -31,8 +32,6 @@ from experiment_engine.domain.measurement.silence import Silence
 from experiment_engine.domain.measurement.standing import standing
 from experiment_engine.domain.moments import Instant, iso
 from experiment_engine.domain.rules import Rules
-
-Answer = dict[str, Any]
 
 LISTED = 10  # combos in each list of the statistics
 _TIMELINE = 200
@@ -222,17 +221,22 @@ class Report:
         made = self.reading.distribution(record.distribution_id)
         told = self.reading.experiments_events(UserId(record.user_id), record.id, record.event_key)
         return {
-            **_described(record),
+            **described.experiment(record),
             "event_key": record.event_key or None,
             "context": msgspec.json.decode(record.context),
             "facts": msgspec.json.decode(record.facts) if record.facts else {},
             "stand_ins": msgspec.json.decode(record.stand_ins) if record.stand_ins else [],
             "zone": record.zone,
             "seed": str(record.seed),  # beyond what a JSON number holds exactly elsewhere
-            "decision": None if made is None else _decision(made),
-            "credit": _credit(record),
-            "attempts": [_attempt(attempt) for attempt in self.reading.attempts(_id(record))],
-            "events": [{"received_at": iso(event.received_at), **_event(event)} for event in told],
+            "decision": None if made is None else described.decision(made),
+            "credit": described.credit(record),
+            "attempts": [
+                described.attempt(attempt)
+                for attempt in self.reading.attempts(ExperimentId(record.id))
+            ],
+            "events": [
+                {"received_at": iso(event.received_at), **described.event(event)} for event in told
+            ],
         }
 
     def record(self, experiment_id: str) -> ExperimentRecord:
@@ -244,15 +248,17 @@ class Report:
 
     def sources(self) -> Answer:
         """Answer which sources are silent, and what their silences hold."""
-        return {"silences": [_silence(one) for one in self.reading.silences()]}
+        return {"silences": [described.silence(one) for one in self.reading.silences()]}
 
     def user(self, user_id: str) -> Answer:
         """Answer `/api/users/{id}`: what came, what was sent, and what was not and why."""
         known = UserId(user_id)
         experiments = self.reading.users_experiments(known, _TIMELINE)
         events = self.reading.users_events(known, _TIMELINE)
-        dated = [(e.decided_at, {"type": "experiment", **_described(e)}) for e in experiments]
-        dated += [(event.received_at, _event(event)) for event in events]
+        dated = [
+            (e.decided_at, {"type": "experiment", **described.experiment(e)}) for e in experiments
+        ]
+        dated += [(event.received_at, described.event(event)) for event in events]
         dated.sort(key=lambda entry: entry[0], reverse=True)
         entries = [{"at": iso(at), **entry} for at, entry in dated]
         return {
@@ -341,148 +347,3 @@ class Report:
             successes, trials, prior_rate=cohort.prior.rate, prior_weight=cohort.prior.weight
         ).best
         return {combo.key: round(float(chances[combo.index]), 4) for combo in cohort.space.combos}
-
-
-def decided_experiment(experiment: Experiment, decided: Decided) -> Answer:
-    """Answer `/api/trigger` (CONTRACT 6) for an experiment that was just decided."""
-    return {
-        "experiment_id": experiment.id,
-        "user_id": experiment.user_id,
-        "cohort": experiment.cohort,
-        "status": experiment.state.value,
-        "combo_key": experiment.combo_key,
-        "combo": _levels(experiment.combo_key),
-        "propensity": decided.propensity,
-        "scheduled_for": iso(experiment.due_at),
-        "message": {"title": decided.title, "body": decided.body, "language": decided.language},
-        "postponed": experiment.postponed,
-        "mode": experiment.mode.value,
-    }
-
-
-def _described(record: ExperimentRecord) -> Answer:
-    return {
-        "experiment_id": record.id,
-        "user_id": record.user_id,
-        "cohort": record.cohort,
-        "status": record.state,
-        "reason": record.reason,
-        "combo_key": record.combo_key,
-        "combo": _levels(record.combo_key),
-        "propensity": record.propensity,
-        "held_out": record.held_out,
-        "manual": record.manual,
-        "postponed": record.postponed,
-        "mode": record.mode,
-        "triggered_at": iso(record.triggered_at),
-        "decided_at": iso(record.decided_at),
-        "scheduled_for": iso(record.due_at),
-        "expires_at": iso(record.expires_at),
-        "window_ends_at": iso(record.window_ends_at),
-        "sent_at": _iso(record.placed_at if record.state == State.SENT else None),
-        "message": {"title": record.title, "body": record.body, "language": record.language},
-        "replaced": _replaced(record),
-        "feedback": {
-            "opened_at": _iso(record.opened_at),
-            "converted_at": _iso(record.converted_at),
-            "converted_by": record.converted_by,
-            "value": None if record.value is None else record.value / 1_000,
-            "converted_in_flight": _in_flight(record),
-        },
-        "attempt_count": record.attempts,
-    }
-
-
-def _replaced(record: ExperimentRecord) -> Answer | None:
-    """Return what went out instead of what was drawn, why, and what would have been said."""
-    if record.replaced_by is None:
-        return None
-    return {
-        "combo_key": record.replaced_by,
-        "reason": record.replaced_for,
-        "drawn_message": msgspec.json.decode(record.drawn_text) if record.drawn_text else None,
-    }
-
-
-def _credit(record: ExperimentRecord) -> Answer:
-    """Say what the experiment counts for, by the one rule that every counter follows (R1, R2)."""
-    values = {name: getattr(record, name) for name in Experiment.__dataclass_fields__}
-    experiment = Experiment(**{**values, "mode": Mode(record.mode), "state": State(record.state)})
-    counts = contribution(experiment)
-    return {
-        "counted_for": group_of(experiment).value,
-        "trial": counts.trials == 1,
-        "success": counts.successes == 1,
-        "teaches": counts.trials == 1 and group_of(experiment) is Group.COMBO,
-    }
-
-
-def _in_flight(record: ExperimentRecord) -> bool:
-    """Say whether the goal was reached after the claim had looked, and before the message."""
-    return (
-        record.converted_at is not None
-        and record.placed_at is not None
-        and record.state in ("sent", "unknown", "claimed")
-        and record.converted_at <= record.placed_at
-    )
-
-
-def _event(event: KeptEvent) -> Answer:
-    return {
-        "type": "event",
-        "name": event.name,
-        "source": event.source,
-        "happened_at": iso(event.happened_at),
-        "status": event.status,
-        "reason": event.reason,
-        "experiment_id": event.experiment_id,
-    }
-
-
-def _decision(made: DistributionRecord) -> Answer:
-    return {
-        "policy": made.policy,
-        "policy_state": made.snapshot_id,
-        "policy_state_taken_at": iso(made.snapshot_taken_at),
-        "distribution_id": made.id,
-        "context": made.context,
-        "postponed": made.postponed,
-        "eligible": made.propensities,
-        "not_eligible": made.refused,
-    }
-
-
-def _silence(silence: Silence) -> Answer:
-    return {
-        "source": silence.source,
-        "told": silence.told,
-        "since": iso(silence.since),
-        "until": _iso(silence.until),
-        "expected": round(silence.expected, 1) if silence.until is not None else None,
-        "late": silence.late,
-    }
-
-
-def _attempt(attempt: AttemptRecord) -> Answer:
-    return {
-        "number": attempt.number,
-        "call_id": attempt.call_id,
-        "started_at": iso(attempt.started_at),
-        "ended_at": _iso(attempt.ended_at),
-        "outcome": attempt.verdict,
-        "reason": attempt.reason,
-        "status": attempt.status,
-        "answer": attempt.answer,
-    }
-
-
-def _levels(combo_key: str) -> Mapping[str, str]:
-    return dict(zip(DIMENSIONS, combo_key.split("|"), strict=True))
-
-
-def _iso(instant: Instant | None) -> str | None:
-    return None if instant is None else iso(instant)
-
-
-def _id(record: ExperimentRecord) -> ExperimentId:
-    return ExperimentId(record.id)

@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from experiment_engine import __version__
+from experiment_engine.application import described
 from experiment_engine.application.noted import Noted
-from experiment_engine.application.report import decided_experiment
 from experiment_engine.domain.delivery.copy import clean
 from experiment_engine.domain.events import Chosen, Requested, Source, Terms
 from experiment_engine.domain.identifiers import (
@@ -236,7 +236,7 @@ async def trigger(
     (result,) = taken.results
     if result.status != "scheduled" or result.experiment_id is None:
         return JSONResponse(msgspec.to_builtins(result), status_code=200)
-    return JSONResponse(decided_experiment(*taken.decided[result.experiment_id]), 201)
+    return JSONResponse(described.decided(*taken.decided[result.experiment_id]), 201)
 
 
 @routes.get("/api/stats", responses=UNKNOWN, dependencies=[requires(Scope.STATS)])
