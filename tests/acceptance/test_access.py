@@ -147,6 +147,13 @@ def test_401_is_an_error_like_any_other(closed: RunningEngine) -> None:
     assert "amplitude-old" not in answer.text
 
 
+def test_401_says_what_to_show(closed: RunningEngine) -> None:
+    """Clients that wait for it are told how; a browser is asked for no password by the API."""
+    ways = closed.post(AMPLITUDE, {}).headers["www-authenticate"]
+    assert ways.startswith("Bearer, Basic")
+    assert closed.client.get("/api/stats").headers["www-authenticate"] == "Bearer"
+
+
 def test_401_leaves_no_trace(closed: RunningEngine) -> None:
     """With a wrong secret nothing is kept, not even in quarantine."""
     before = rows(closed)

@@ -125,3 +125,13 @@ def test_a_cohort_with_nobody_but_held_out_users_has_its_page(tmp_path: Path) ->
             answer = engine.client.get(page, headers={"accept": "text/html"})
             assert answer.status_code == 200, page
         assert "No message has gone out yet." in engine.client.get(f"/results/{COHORT}").text
+
+
+def test_no_lever_is_filled_that_a_handful_of_messages_tells(tmp_path: Path) -> None:
+    """Twelve messages tell no channel from the other, though one has the higher rate."""
+    config = write_configuration(tmp_path / "configuration", cohorts=COHORTS)
+    with running_engine(tmp_path, config=config) as engine:
+        lived(engine)
+        page = engine.client.get(f"/results/{COHORT}", headers={"accept": "text/html"}).text
+    assert 'class="pt"' in page
+    assert "pt-best" not in page

@@ -60,6 +60,13 @@ def test_a_failing_provider_is_shown_and_no_reason(start: Start, double: CleverT
     assert answer.json()["provider"]["channels"]["push"]["failing"] is True
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_monitors_may_ask_by_head(shared: RunningEngine, path: str) -> None:
+    """Some ask for the head alone; a 405 would look to them like an engine that is down."""
+    answer = shared.client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_metrics(start: Start) -> None:
     """Prometheus' text, with what was taken in and delivered."""
     engine = start()

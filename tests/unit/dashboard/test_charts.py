@@ -89,4 +89,4 @@ def test_names_of_levels_are_not_written_over_each_other() -> None:
 
     named = {row["dimension"]: row["points"][0]["worst"] for row in drawn["rows"]}
     assert named == {"Angle": True, "Channel": False}
-    assert [row["clear"] for row in drawn["rows"]] == [True, False]
+    assert [row["is_clear"] for row in drawn["rows"]] == [True, False]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -56,6 +57,12 @@ def evaluate(
     worse = [name for name, one in judged.items() if one.is_worse]
     if gate and worse:
         raise EngineError(f"credibly worse than what was done: {', '.join(worse)}")
+
+
+_READ = (
+    "IPS, SNIPS, DR: three estimates of the rate that what is judged would have had, with 95 %"
+    " intervals; the last column is how far ahead of it the messages were."
+)
 
 
 def _wanted(
@@ -114,16 +121,20 @@ def _described(one: Judged) -> dict[str, Any]:
 
 
 def _table(judged: dict[CohortName, Judged]) -> Table:
-    table = Table(
-        "cohort", "messages", "worth", "rate so far", "IPS", "SNIPS", "DR", "so far less it"
-    )
+    names = ("cohort", "messages", "count for", "so far", "IPS", "SNIPS", "DR", "lead of so far")
+    table = Table(*names, box=SIMPLE_HEAD, caption_justify="left")
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max(map(len, judged), default=0)
+    untold = []
     for name, one in judged.items():
         rate = f"{100 * one.sums.y / one.sums.rows:.2f} %" if one.sums.rows else "-"
         row = [name, f"{one.sums.rows:.0f}", f"{one.sums.effective_rows:.0f}", rate]
         if one.refused is not None:
-            table.add_row(*row, one.refused.reason)
+            table.add_row(*row)
+            untold.append(f"{name}: {one.refused.reason}")
         else:
             table.add_row(*row, *map(_shown, (one.ips, one.snips, one.doubly_robust, one.behind)))
+    table.caption = "\n".join([*untold, _READ])
     return table
 
 

@@ -5,6 +5,7 @@ import os
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -130,8 +131,7 @@ def _some(keys: list[str]) -> str:
 
 
 def _attempts(receipt: dict[str, Any]) -> Table:
-    table = Table("", "started", "outcome", "reason", "answer", title="Attempts")
-    table.title_justify = "left"
+    table = _whole("Attempts", "", "started", "outcome", "reason", "answer")
     for one in receipt["attempts"]:
         columns = (one["number"], one["started_at"], one["outcome"], one["reason"], one["answer"])
         table.add_row(*(Text("-" if value is None else str(value)) for value in columns))
@@ -139,12 +139,21 @@ def _attempts(receipt: dict[str, Any]) -> Table:
 
 
 def _events(receipt: dict[str, Any]) -> Table:
-    table = Table("received", "happened", "event", "from", "result", title="Events")
-    table.title_justify = "left"
+    table = _whole("Events", "received", "event", "from", "result")
     for event in receipt["events"]:
-        columns = (event["received_at"], event["happened_at"], event["name"], event["source"])
         result = event["status"] + (f" ({event['reason']})" if event["reason"] else "")
-        table.add_row(*(Text(value) for value in (*columns, result)))
+        late = event["happened_at"] != event["received_at"]
+        name = event["name"] + (f"\nof {event['happened_at']}" if late else "")
+        columns = (event["received_at"], name, event["source"], result)
+        table.add_row(*map(Text, columns))
+    return table
+
+
+def _whole(title: str, *columns: str) -> Table:
+    """Return a table that breaks a line rather than cut it off."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, overflow="fold")
     return table
 
 

@@ -246,6 +246,9 @@ def _described(one: Rehearsed) -> dict[str, Any]:
 def _text(answer: dict[str, Any]) -> str:
     lines = [_head(answer)]
     for name, one in answer["cohorts"].items():
+        if not (one["started"] or one["ignored"]):
+            lines += ["", f"{name}: its trigger is in none of these files"]
+            continue
         rate = "-" if one["base_rate"] is None else f"{100 * one['base_rate']:.2f} %"
         low, high = (f"{100 * end:.2f}" for end in one["base_rate_interval"])
         soon = _soon(one["hours_to_convert"])

@@ -251,7 +251,7 @@ def levers(
                 "y": top + height * place + 18,
                 "x0": x(ordered[0][1]),
                 "x1": x(ordered[-1][1]),
-                "clear": dimension in clear,
+                "is_clear": dimension in clear,
                 "points": [
                     {
                         "x": x(rate),

@@ -191,6 +191,7 @@ open_routes = APIRouter(tags=["state"])
 routes = APIRouter(tags=["api"])
 
 
+@open_routes.head("/health", include_in_schema=False)  # as some monitors ask
 @open_routes.get("/health")
 def health(engine: EngineHere) -> dict[str, Any]:
     """Answer while the process lives."""
@@ -202,6 +203,7 @@ def health(engine: EngineHere) -> dict[str, Any]:
     }
 
 
+@open_routes.head("/ready", include_in_schema=False)
 @open_routes.get("/ready", responses=NOT_READY)
 def ready(request: Request) -> JSONResponse:
     """Answer 200 when events can be taken in and messages sent, else 503 with what is wrong."""

@@ -15,7 +15,7 @@ from experiment_engine.application.results import Result
 from experiment_engine.application.take_in import Taken
 from experiment_engine.domain.errors import NotUnderstood, Overloaded, StorageUnavailable
 from experiment_engine.domain.events import Fact, Source, Unreadable
-from experiment_engine.entrypoints.http.access import Gate, Headers, Scope
+from experiment_engine.entrypoints.http.access import Gate, Headers, Refused, Scope
 from experiment_engine.entrypoints.http.bodies import (
     MAX_BODY,
     ClientGone,
@@ -44,6 +44,7 @@ _FAILED = error_body("engine_error", "The engine failed; nothing was stored. Sen
 _STRANGER = error_body("forbidden", "The verify token is missing or wrong.")
 _METHODS = error_body("method_not_allowed", "Use POST.")
 _RETRY = (b"retry-after", b"1")
+_SHOW = (b"www-authenticate", b'Bearer, Basic realm="webhook"')  # no browser asks here
 
 
 class Lane(Protocol):
@@ -119,7 +120,7 @@ class Door:
         headers = dict(scope["headers"])
         refused = webhook.gate.refusal(headers, webhook.scope)
         if refused is not None:
-            await answer(send, refused.status, error_body(refused.code, refused.message))
+            await _refuse(send, refused)
             return
         if self._lane.is_full:  # before reading: a refusal must cost less than an event
             await answer(send, 503, _BUSY, _RETRY)
@@ -128,7 +129,7 @@ class Door:
             body = await read_body(headers, receive, webhook.max_body)
             refused = webhook.gate.refusal_of_body(headers, body, webhook.scope)
             if refused is not None:
-                await answer(send, refused.status, error_body(refused.code, refused.message))
+                await _refuse(send, refused)
                 return
             facts = webhook.parse(body, headers)
         except (TooLarge, TooManyEvents):
@@ -154,3 +155,9 @@ class Door:
             some = facts[start : start + MAX_EVENTS]
             results += (await self._lane.submit(some)).results
         return results
+
+
+async def _refuse(send: Send, refused: Refused) -> None:
+    said = error_body(refused.code, refused.message)
+    extra = [_SHOW] if refused.status == 401 else []  # noqa: PLR2004
+    await answer(send, refused.status, said, *extra)

@@ -1,6 +1,7 @@
 """Every error of the API has one shape, and its message tells a person what to do."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -52,6 +53,8 @@ def _shape(
     body = {"error": {"code": code, "message": message}}
     if status == 503:  # noqa: PLR2004
         headers = {"Retry-After": "1"}
+    if status == 401:  # noqa: PLR2004 - and not Basic, for which a browser would ask
+        headers = {"WWW-Authenticate": "Bearer"}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
@@ -90,11 +93,14 @@ async def _failed(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-    faults = [
-        f"{'.'.join(str(place) for place in fault['loc'] if place != 'body') or 'body'}: "
-        f"{fault['msg']}"
-        for fault in error.errors()
-    ]
+    faults = [_fault(fault) for fault in error.errors()]
     if "json" not in request.headers.get("content-type", "json"):
         faults.insert(0, "send the header `Content-Type: application/json`")
     return _shape(422, "invalid", "; ".join(faults))
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "json_invalid":
+        return f"body: not JSON, at character {fault['loc'][-1]}"
+    places = [str(place) for place in fault["loc"] if place != "body"]
+    return f"{'.'.join(places) or 'body'}: {fault['msg']}"
