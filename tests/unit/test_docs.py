@@ -139,14 +139,15 @@ def a_door() -> Door:
 
 
 def routes_of(door: Door) -> set[tuple[str, str]]:
-    """Return method and path of every route; those of FastAPI's own pages are not ours."""
+    """Return method and path of every route but `HEAD`'s; FastAPI's own pages are not ours."""
     found = {("POST", path) for path in door._webhooks}
     document = cast("FastAPI", door._application).openapi()
     for path, operations in document["paths"].items():
         found |= {(method.upper(), path) for method in operations}
     ours = (*open_routes.routes, *routes.routes)
     hidden = [r for r in ours if isinstance(r, APIRoute) and not r.include_in_schema]
-    return found | {(method, route.path) for route in hidden for method in route.methods or ()}
+    hidden_ones = {(method, route.path) for route in hidden for method in route.methods or ()}
+    return found | {(method, path) for method, path in hidden_ones if method != "HEAD"}
 
 
 def documented_routes() -> dict[tuple[str, str], str]:
