@@ -109,3 +109,15 @@ def test_r8_postponed_expires_after_the_first_allowed_minute(start: Start) -> No
     engine.clock.set(datetime(2026, 11, 23, 9, 1, tzinfo=UTC))
     engine.deliver()
     assert engine.state(experiment_id)[0] == "expired"
+
+
+def test_r8_postponed_is_told_on_the_page_of_guardrails(start: Start) -> None:
+    """Whoever asks what quiet hours did sees what they moved already when it was decided."""
+    start.clock.set(LATE)
+    engine = start(quiet_hours=NIGHT)
+    for _ in range(3):
+        engine.scheduled(somebody())
+    (found,) = (
+        one for one in engine.get("/guardrails.json")["guardrails"] if one["name"] == "Quiet hours"
+    )
+    assert (found["stopped"], found["moved"]) == (3, True)

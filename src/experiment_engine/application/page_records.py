@@ -50,7 +50,7 @@ class WaitingCount:
 class Stopped:
     """How often a reason kept a message from going out, and at which step."""
 
-    step: str  # event or delivery
+    step: str  # event, decision or delivery
     reason: str
     times: int
 

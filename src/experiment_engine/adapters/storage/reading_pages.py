@@ -6,7 +6,7 @@ No question here reads more than a bounded part of a table that grows with every
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Select, desc, func, or_, select
+from sqlalchemy import Engine, Select, desc, func, literal, or_, select
 
 from experiment_engine.adapters.storage import rows, tables
 from experiment_engine.adapters.storage.reading import KEPT, ask
@@ -208,11 +208,17 @@ class PageReader:
             )
             .group_by(func.coalesce(_made.reason, _made.state))
         )
-        both: Any = (("event", events), ("delivery", deliveries))
+        moved = select(literal("quiet_hours"), func.count()).where(
+            _made.id >= rows.first_id_at(since),
+            _made.postponed,
+            func.coalesce(_made.reason, "") != "quiet_hours",  # counted as a delivery's reason
+        )
+        steps: Any = (("event", events), ("delivery", deliveries), ("decision", moved))
         return [
             Stopped(step, reason, int(times))
-            for step, query in both
+            for step, query in steps
             for reason, times in self._rows(query)
+            if times
         ]
 
     def quarantined(self, number: int) -> QuarantineRecord | None:
