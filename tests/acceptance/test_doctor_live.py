@@ -113,6 +113,6 @@ def test_nothing_is_sent_unasked(
     assert (wrong.status, json.loads(wrong.output)["well"]) == (1, False)
     dry = run(tmp_path, {}, "--user", USER, "--yes")
     assert (dry.status, "CLEVERTAP_ACCOUNT_ID" in dry.errors) == (1, True)
-    assert run(tmp_path, live_to).status == 1
+    assert run(tmp_path, live_to).status == 2
     assert double.ledger() == []
     assert not list(tmp_path.glob("doctor-live-*"))
