@@ -22,7 +22,7 @@ from experiment_engine.domain.events import Happened, Source
 from experiment_engine.domain.identifiers import CohortName, ComboKey, EventName, UserId
 from experiment_engine.domain.moments import DAY, Duration, Instant, hour_of
 
-_DAY = 24  # hours
+_HOURS_A_DAY = 24
 _COMBO_KEY = "combo_key"
 
 Goal = tuple[UserId, EventName]
@@ -102,7 +102,8 @@ def take_in_history(history: History, mode: Mode, past: Past) -> History:
     taken = [
         trial
         for trial in history.trials
-        if trial.cohort not in own or _day_of(trial.triggered_at) + _DAY <= own[trial.cohort]
+        if trial.cohort not in own
+        or _first_hour_of_day(trial.triggered_at) + _HOURS_A_DAY <= own[trial.cohort]
     ]
     past.replace_history(mode, _counted(taken, mode))
     counted_by_itself = len(history.trials) - len(taken)
@@ -160,7 +161,7 @@ def _counted(trials: Sequence[Trial], mode: Mode) -> Changes:
     changes = Changes()
     levels = ContextLevels().refreshed([trial.features for trial in trials])
     for cohort, combo_key, triggered_at, features, converted in trials:
-        hour = _day_of(triggered_at)
+        hour = _first_hour_of_day(triggered_at)
         context = levels.key(levels.bucket(features))
         key = (mode, cohort, hour, context, combo_key, Group.HISTORY)
         changes.counts[key] += Counts(trials=1, successes=int(converted is not None))
@@ -172,6 +173,6 @@ def _counted(trials: Sequence[Trial], mode: Mode) -> Changes:
     return changes
 
 
-def _day_of(triggered_at: Instant) -> int:
+def _first_hour_of_day(triggered_at: Instant) -> int:
     """Return the first hour of the trigger's day: all of it is over, so a day is fine enough."""
     return hour_of(Instant(triggered_at - triggered_at % DAY))
